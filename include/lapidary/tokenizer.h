@@ -1,0 +1,76 @@
+// room: text
+// Text to token ids and back, as Gemma's own tokenizers do it (SentencePiece BPE with byte fallback).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lapidary {
+
+using Token = int32_t;
+
+// What to do with the spelling of a control token, such as "<start_of_turn>", inside text.
+enum class ControlText {
+  kParse,    // becomes the control token, as in the reference
+  kLiteral,  // stays text: for text that comes from someone else
+};
+
+// Immutable, safe to share between threads. Ids equal those of HF tokenizers on any UTF-8 text;
+// bytes that are not UTF-8 are encoded by byte fallback and come back unchanged.
+class Tokenizer {
+ public:
+  // Reads `folder`/tokenizer.json or, without it, `folder`/tokenizer.model. Throws Error{kInput}
+  // naming the file and the entry that is missing, doubled or out of range.
+  static Tokenizer load(const std::filesystem::path& folder);
+  // Whether `folder` has one of the two files.
+  static bool present(const std::filesystem::path& folder);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  // Ids of `text`, without <bos>.
+  std::vector<Token> encode(std::string_view text, ControlText control = ControlText::kParse) const;
+
+  // The text of `ids`. Control tokens are left out unless `with_control`; byte tokens that do not
+  // form UTF-8 come back as the bytes they are.
+  std::string decode(std::span<const Token> ids, bool with_control = false) const;
+
+  int size() const;                                       // ids are 0 .. size() - 1
+  std::string_view piece(Token id) const;                 // as spelled in the file: "▁the", "<0x0A>"
+  bool is_control(Token id) const;
+  std::optional<Token> find(std::string_view piece) const;  // the id of a piece
+  Token bos() const;
+  Token eos() const;
+  std::optional<Token> end_of_turn() const;
+
+ private:
+  friend class StreamDecoder;
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
+
+// Turns ids into text one at a time and never splits a character: bytes of an unfinished UTF-8
+// sequence are held back until the rest comes. All that put() and finish() return, joined, equals
+// Tokenizer::decode of the same ids. The tokenizer must outlive it.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool with_control = false);
+
+  std::string put(Token id);
+  std::string finish();  // what was held back, complete or not
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool with_control_;
+  std::string held_;
+};
+
+}  // namespace lapidary

@@ -1,0 +1,18 @@
+// Elapsed wall time in seconds.
+#pragma once
+
+#include <chrono>
+
+namespace lapidary {
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace lapidary

@@ -1,0 +1,15 @@
+// What the operating system says about this process and machine.
+#pragma once
+
+#include <cstdint>
+
+namespace lapidary {
+
+// Largest resident size so far in bytes, mapped file pages that were touched included.
+int64_t peak_rss_bytes();
+
+// Bytes that could be allocated now without swapping: the system's own estimate, lowered to what
+// the control group (container) still allows.
+int64_t available_memory_bytes();
+
+}  // namespace lapidary

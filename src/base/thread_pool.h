@@ -1,0 +1,46 @@
+// One pool of threads that runs the same loop together.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace lapidary {
+
+// parallel_for splits a range of tasks into one contiguous share per thread and returns when all
+// are done; the caller is one of the threads. Threads that wait spin for some tens of
+// microseconds, then sleep: a decode step has hundreds of these loops.
+//
+// Which thread runs a task never changes what the task computes, so results do not depend on the
+// thread count. One loop at a time: calls from several threads queue up. Tasks must not throw.
+class ThreadPool {
+ public:
+  // threads >= 1, the caller included.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  // Calls fn(first, last, thread) on each thread with its share of [0, count).
+  template <class Fn>
+  void parallel_for(int64_t count, Fn&& fn) {
+    run(count, [](void* context, int64_t first, int64_t last, int thread) {
+      (*static_cast<std::remove_reference_t<Fn>*>(context))(first, last, thread);
+    }, &fn);
+  }
+
+ private:
+  using Share = void (*)(void* context, int64_t first, int64_t last, int thread);
+  void run(int64_t count, Share share, void* context);
+
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Threads to use when nobody said: the cores this process may run on (affinity and cgroup limits
+// respected), one per physical core.
+int default_thread_count();
+
+}  // namespace lapidary

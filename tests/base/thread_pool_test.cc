@@ -1,0 +1,55 @@
+#include "base/thread_pool.h"
+
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace lapidary {
+namespace {
+
+TEST(ThreadPool, EveryTaskRunsOnceForAnyCountAndThreads) {
+  for (int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (int64_t count : {0, 1, 2, 3, 6, 8, 1000}) {
+      std::vector<int> hits(static_cast<size_t>(count), 0);
+      pool.parallel_for(count, [&](int64_t first, int64_t last, int thread) {
+        EXPECT_LT(thread, threads);
+        for (int64_t i = first; i < last; ++i) ++hits[static_cast<size_t>(i)];
+      });
+      EXPECT_EQ(hits, std::vector<int>(static_cast<size_t>(count), 1)) << threads;
+    }
+  }
+}
+
+TEST(ThreadPool, ManyShortLoopsSeeEachOthersWrites) {
+  ThreadPool pool(4);
+  std::vector<int64_t> values(64, 0);
+  for (int round = 0; round < 5000; ++round)
+    pool.parallel_for(64, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i) values[static_cast<size_t>(i)] += i;
+    });
+  EXPECT_EQ(std::accumulate(values.begin(), values.end(), int64_t{0}), 5000 * (63 * 64 / 2));
+}
+
+TEST(ThreadPool, CallersFromSeveralThreadsQueue) {
+  ThreadPool pool(2);
+  std::vector<int64_t> sums(3, 0);
+  std::vector<std::thread> callers;
+  for (size_t c = 0; c < sums.size(); ++c)
+    callers.emplace_back([&, c] {
+      for (int round = 0; round < 200; ++round) {
+        std::vector<int64_t> part(2, 0);
+        pool.parallel_for(100, [&](int64_t first, int64_t last, int thread) {
+          for (int64_t i = first; i < last; ++i) part[static_cast<size_t>(thread)] += i;
+        });
+        sums[c] += part[0] + part[1];
+      }
+    });
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(sums, std::vector<int64_t>(3, 200 * 4950));
+}
+
+}  // namespace
+}  // namespace lapidary
