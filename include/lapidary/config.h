@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "lapidary/tokenizer.h"
+#include "lapidary/token.h"
 
 namespace lapidary {
 

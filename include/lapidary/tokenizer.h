@@ -2,7 +2,6 @@
 // Text to token ids and back, as Gemma's own tokenizers do it (SentencePiece BPE with byte fallback).
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -11,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-namespace lapidary {
+#include "lapidary/token.h"
 
-using Token = int32_t;
+namespace lapidary {
 
 // What to do with the spelling of a control token, such as "<start_of_turn>", inside text.
 enum class ControlText {
