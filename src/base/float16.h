@@ -1,7 +1,8 @@
 // The two 16-bit floating-point storage types and their conversions.
 //
 // Both are storage only: arithmetic happens in f32. Rounding is to nearest, ties to even, as in
-// every framework that writes these files.
+// every framework that writes these files. Always inlined, so that a copy compiled for one
+// instruction set (kernels/) can never stand in for all.
 #pragma once
 
 #include <bit>
@@ -18,18 +19,18 @@ struct Float16 {
 };
 static_assert(sizeof(BFloat16) == 2 && sizeof(Float16) == 2);
 
-inline float to_float(float x) { return x; }
+[[gnu::always_inline]] inline float to_float(float x) { return x; }
 
-inline float to_float(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+[[gnu::always_inline]] inline float to_float(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 
-inline BFloat16 to_bfloat16(float x) {
+[[gnu::always_inline]] inline BFloat16 to_bfloat16(float x) {
   uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((u >> 16) | 0x40u)};  // NaN
   u += 0x7fffu + ((u >> 16) & 1u);
   return {static_cast<uint16_t>(u >> 16)};
 }
 
-inline float to_float(Float16 x) {
+[[gnu::always_inline]] inline float to_float(Float16 x) {
   const uint32_t sign = (x.bits & 0x8000u) << 16;
   const uint32_t exponent = (x.bits >> 10) & 0x1fu;
   const uint32_t mantissa = x.bits & 0x3ffu;
@@ -41,7 +42,7 @@ inline float to_float(Float16 x) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-inline Float16 to_float16(float x) {
+[[gnu::always_inline]] inline Float16 to_float16(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   const auto sign = static_cast<uint16_t>((u >> 16) & 0x8000u);
   const uint32_t magnitude = u & 0x7fffffffu;

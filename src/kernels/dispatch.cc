@@ -1,0 +1,75 @@
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "base/fail.h"
+#include "kernels/kernels.h"
+#include "kernels/ref/ref.h"
+#include "kernels/simd/attention.h"
+#include "kernels/simd/matmul.h"
+#if defined(__x86_64__)
+#include "kernels/x86/tables.h"
+#endif
+
+namespace lapidary {
+
+namespace {
+
+struct Row {
+  const Kernels* kernels;
+  bool supported;
+};
+
+// Slowest first.
+const std::vector<Row>& all_rows() {
+  static const std::vector<Row> rows = [] {
+    std::vector<Row> list{{&ref::kernels(), true}};
+#if defined(__x86_64__)
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    list.push_back({&avx2::kernels(), avx2});
+    list.push_back({&avx512::kernels(), avx512});
+#endif
+    return list;
+  }();
+  return rows;
+}
+
+}  // namespace
+
+int64_t matmul_scratch_floats(int64_t cols) {
+  constexpr int64_t kLargestTile = 16;  // tokens of a tile, rounded up to any instruction set's
+  return simd::kPanelRows * (cols + kLargestTile * 16);
+}
+
+int64_t attend_scratch_floats(int head_dim) {
+  return int64_t{simd::kRowTile} * kKvBlock + int64_t{kAttendRows} * head_dim;
+}
+
+std::span<const Kernels* const> supported_kernels() {
+  static const std::vector<const Kernels*> supported = [] {
+    std::vector<const Kernels*> list;
+    for (const Row& row : all_rows())
+      if (row.supported) list.push_back(row.kernels);
+    return list;
+  }();
+  return supported;
+}
+
+const Kernels& best_kernels() {
+  const char* wanted = std::getenv("LAPIDARY_ISA");
+  if (wanted == nullptr || *wanted == '\0') return *supported_kernels().back();
+  std::string known;
+  for (const Row& row : all_rows()) {
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.kernels->isa);
+    if (row.kernels->isa != wanted) continue;
+    if (!row.supported) fail_usage("LAPIDARY_ISA={}: this CPU does not have it", wanted);
+    return *row.kernels;
+  }
+  fail_usage("LAPIDARY_ISA={}: unknown instruction set; there are {}", wanted, known);
+}
+
+}  // namespace lapidary

@@ -1,0 +1,103 @@
+// The arithmetic of the model on raw memory: one table of functions per instruction set.
+//
+// Letters for shapes, here and everywhere: T tokens (rows of activations), K inputs and N outputs
+// of a matrix, H query heads, D hidden size, L layers, V vocabulary.
+//
+// Every table computes the same things. `ref` is the definition: plain loops, sums in double. The
+// vector tables share one arithmetic, written once over a vector of 16 floats (simd/): the order of
+// every sum is fixed by the shapes alone, so their results are the same bits on every instruction
+// set, for any number of threads, and a row of a batch is computed as if it were alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/dtype.h"
+
+namespace lapidary {
+
+// A [rows, cols] matrix of weights in the form it has in the file; does not own the memory.
+struct WeightMatrix {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  DType dtype = DType::kF32;        // of `data` when dense, of scales and biases when affine
+  const std::byte* data = nullptr;  // dense: [rows, cols]; affine: rows of cols * bits / 8 bytes
+  // MLX affine: weight = scale * code + bias, one scale and bias per `group` codes along a row.
+  // Codes are packed least significant bit first into a stream of bytes.
+  int bits = 0;                       // 0: dense; else 2, 3, 4, 5, 6 or 8
+  int group = 0;                      // 32, 64 or 128; divides cols
+  const std::byte* scales = nullptr;  // [rows, cols / group]
+  const std::byte* biases = nullptr;  // [rows, cols / group]
+
+  bool affine() const { return bits != 0; }
+  int64_t row_bytes() const { return affine() ? cols * bits / 8 : cols * size_of(dtype); }
+  int64_t row_groups() const { return cols / group; }
+  // All that is read to use the matrix once.
+  int64_t bytes() const {
+    return rows * (row_bytes() + (affine() ? 2 * row_groups() * size_of(dtype) : 0));
+  }
+};
+
+// y[t, n] = sum over k of x[t, k] * w[n, k], for n in [first_row, last_row).
+struct MatmulArgs {
+  const float* x = nullptr;  // [T, K]
+  int64_t tokens = 0;
+  const WeightMatrix* weight = nullptr;  // [N, K]
+  int64_t first_row = 0;
+  int64_t last_row = 0;
+  float* y = nullptr;        // [T, N]; only the columns [first_row, last_row) are written
+  float* scratch = nullptr;  // matmul_scratch_floats(K), not shared between threads
+};
+int64_t matmul_scratch_floats(int64_t cols);
+
+// Positions per block of the KV cache. Attention folds block after block into a running softmax;
+// blocks start at multiples of this, so a query's result does not depend on how it came in.
+constexpr int kKvBlock = 64;
+// Query rows that one call of attend() takes at most.
+constexpr int kAttendRows = 16;
+
+// Softmax attention of a few query rows that share one K/V head.
+struct AttendArgs {
+  const float* const* q = nullptr;  // [rows] pointers to [head_dim]
+  float* const* out = nullptr;      // [rows] pointers to [head_dim]
+  // Row r sees the keys at positions [first[r], last[r]), at least one.
+  const int64_t* first = nullptr;
+  const int64_t* last = nullptr;
+  int rows = 0;
+  int head_dim = 0;              // a multiple of 16
+  float scale = 1;               // of q . k
+  float softcap = 0;             // cap * tanh(score / cap) before the softmax; 0: none
+  DType kv_type = DType::kBF16;  // or kF32
+  // Block b (positions b * kKvBlock ...) is [kKvBlock, head_dim] at k[b - first_block].
+  const std::byte* const* k = nullptr;
+  const std::byte* const* v = nullptr;
+  int64_t first_block = 0;
+  float* scratch = nullptr;  // attend_scratch_floats(head_dim)
+};
+int64_t attend_scratch_floats(int head_dim);
+
+struct Kernels {
+  std::string_view isa;  // "ref", "avx2", "avx512"
+
+  void (*matmul)(const MatmulArgs& args);
+  // out[cols] = row `row` of the matrix.
+  void (*dequantize_row)(const WeightMatrix& weight, int64_t row, float* out);
+  // y = x / sqrt(mean(x^2) + eps) * weight over n values; Gemma's "1 +" is already in `weight`.
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* y);
+  // gate = gelu_tanh(gate) * up over n values.
+  void (*gelu_mul)(float* gate, const float* up, int64_t n);
+  // x = cap * tanh(x / cap) over n values.
+  void (*softcap)(float* x, int64_t n, float cap);
+  void (*attend)(const AttendArgs& args);
+};
+
+// The tables this machine can run, slowest first; the first is always ref.
+std::span<const Kernels* const> supported_kernels();
+
+// The fastest table, or the one that the environment variable LAPIDARY_ISA names. Throws
+// Error{kUsage} when that is unknown or not supported by this CPU.
+const Kernels& best_kernels();
+
+}  // namespace lapidary

@@ -1,0 +1,121 @@
+// The definition of every kernel: obvious loops, sums in double, rounded to f32 once.
+#include "kernels/ref/ref.h"
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/float16.h"
+
+namespace lapidary::ref {
+
+namespace {
+
+float load(const std::byte* base, DType type, int64_t index) {
+  if (type == DType::kF32) {
+    float value;
+    std::memcpy(&value, base + 4 * index, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, base + 2 * index, 2);
+  return type == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
+}
+
+}  // namespace
+
+uint32_t code_at(const std::byte* row, int bits, int64_t index) {
+  const int64_t bit = index * bits;
+  uint32_t window = static_cast<uint32_t>(row[bit / 8]);
+  if (bit % 8 + bits > 8) window |= static_cast<uint32_t>(row[bit / 8 + 1]) << 8;
+  return (window >> (bit % 8)) & ((1u << bits) - 1u);
+}
+
+float weight_at(const WeightMatrix& w, int64_t row, int64_t col) {
+  const std::byte* data = w.data + row * w.row_bytes();
+  if (!w.affine()) return load(data, w.dtype, col);
+  const int64_t group = row * w.row_groups() + col / w.group;
+  return std::fma(static_cast<float>(code_at(data, w.bits, col)), load(w.scales, w.dtype, group),
+                  load(w.biases, w.dtype, group));
+}
+
+namespace {
+
+void matmul(const MatmulArgs& a) {
+  const WeightMatrix& w = *a.weight;
+  for (int64_t n = a.first_row; n < a.last_row; ++n) {
+    for (int64_t k = 0; k < w.cols; ++k) a.scratch[k] = weight_at(w, n, k);
+    for (int64_t t = 0; t < a.tokens; ++t) {
+      double sum = 0;
+      for (int64_t k = 0; k < w.cols; ++k) sum += double{a.x[t * w.cols + k]} * a.scratch[k];
+      a.y[t * w.rows + n] = static_cast<float>(sum);
+    }
+  }
+}
+
+void dequantize_row(const WeightMatrix& w, int64_t row, float* out) {
+  for (int64_t k = 0; k < w.cols; ++k) out[k] = weight_at(w, row, k);
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* y) {
+  double squares = 0;
+  for (int64_t i = 0; i < n; ++i) squares += double{x[i]} * x[i];
+  const double scale = 1.0 / std::sqrt(squares / static_cast<double>(n) + eps);
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] * scale * weight[i]);
+}
+
+void gelu_mul(float* gate, const float* up, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double x = gate[i];
+    const double inner = 0.7978845608028654 * (x + 0.044715 * x * x * x);  // sqrt(2 / pi)
+    gate[i] = static_cast<float>(0.5 * x * (1.0 + std::tanh(inner)) * up[i]);
+  }
+}
+
+void softcap(float* x, int64_t n, float cap) {
+  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(cap * std::tanh(double{x[i]} / cap));
+}
+
+// Not online: all scores of a row, one softmax, one weighted sum.
+void attend(const AttendArgs& a) {
+  const auto element = [&](const std::byte* const* blocks, int64_t position, int d) {
+    const std::byte* block = blocks[position / kKvBlock - a.first_block];
+    return load(block, a.kv_type, position % kKvBlock * a.head_dim + d);
+  };
+  std::vector<double> weights;
+  for (int r = 0; r < a.rows; ++r) {
+    weights.clear();
+    double largest = -INFINITY;
+    for (int64_t p = a.first[r]; p < a.last[r]; ++p) {
+      double score = 0;
+      for (int d = 0; d < a.head_dim; ++d) score += double{a.q[r][d]} * element(a.k, p, d);
+      score *= a.scale;
+      if (a.softcap > 0) score = a.softcap * std::tanh(score / a.softcap);
+      weights.push_back(score);
+      largest = std::max(largest, score);
+    }
+    double total = 0;
+    for (double& weight : weights) total += weight = std::exp(weight - largest);
+    for (int d = 0; d < a.head_dim; ++d) {
+      double sum = 0;
+      for (int64_t p = a.first[r]; p < a.last[r]; ++p)
+        sum += weights[static_cast<size_t>(p - a.first[r])] * element(a.v, p, d);
+      a.out[r][d] = static_cast<float>(sum / total);
+    }
+  }
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static constexpr Kernels table{.isa = "ref",
+                                 .matmul = matmul,
+                                 .dequantize_row = dequantize_row,
+                                 .rms_norm = rms_norm,
+                                 .gelu_mul = gelu_mul,
+                                 .softcap = softcap,
+                                 .attend = attend};
+  return table;
+}
+
+}  // namespace lapidary::ref

@@ -1,0 +1,159 @@
+// Attention of a few query rows over blocks of cached keys and values (README.md for F).
+//
+// For each row and block in order: scores, the running maximum m, the running sum of exponentials l
+// and the running weighted sum of values o:
+//     m' = max(m, scores)    o = o e^(m-m') + sum e^(score-m') v    l likewise
+// A key a row does not see gets weight 0, and adding 0 changes no bit: a row's result does not
+// depend on the rows it shares a call with.
+#pragma once
+
+#include "base/float16.h"
+#include "kernels/kernels.h"
+#include "kernels/simd/elementwise.h"
+
+namespace lapidary::simd {
+
+constexpr int kRowTile = 4;  // rows whose scores, or weighted sums, are in registers together
+constexpr float kLowest = -3.0e38f;
+
+// The part of a block that at least one row sees: offsets [begin, end) within the block.
+struct BlockSpan {
+  int begin;
+  int end;
+};
+
+// scores[r * kKvBlock + j] = q_r . k_j * scale for kRows rows and the keys of `span`.
+template <class F, class T, int kRows>
+void block_scores(const float* const* q, const T* k, int head_dim, float scale, BlockSpan span,
+                  float* scores) {
+  const auto dots = [&]<int kKeys>(int j) {
+    F acc[kRows][kKeys];
+    for (auto& row : acc)
+      for (F& a : row) a = F::zero();
+    for (int d = 0; d < head_dim; d += 16) {
+      F keys[kKeys];
+      for (int i = 0; i < kKeys; ++i) keys[i] = F::load(k + (j + i) * head_dim + d);
+      for (int r = 0; r < kRows; ++r) {
+        const F qs = F::load(q[r] + d);
+        for (int i = 0; i < kKeys; ++i) acc[r][i] = fma(qs, keys[i], acc[r][i]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r)
+      for (int i = 0; i < kKeys; ++i) scores[r * kKvBlock + j + i] = sum(acc[r][i]) * scale;
+  };
+  int j = span.begin;
+  for (; j + 2 <= span.end; j += 2) dots.template operator()<2>(j);
+  for (; j < span.end; ++j) dots.template operator()<1>(j);
+}
+
+// o_r += sum over the keys of `span` of weights[r, j] v_j, for kRows rows.
+template <class F, class T, int kRows>
+void block_values(const float* weights, const T* v, int head_dim, BlockSpan span, float* o) {
+  for (int d = 0; d < head_dim; d += 16) {
+    F acc[kRows];
+    for (int r = 0; r < kRows; ++r) acc[r] = F::load(o + r * head_dim + d);
+    for (int j = span.begin; j < span.end; ++j) {
+      const F values = F::load(v + j * head_dim + d);
+      for (int r = 0; r < kRows; ++r)
+        acc[r] = fma(F::broadcast(weights[r * kKvBlock + j]), values, acc[r]);
+    }
+    for (int r = 0; r < kRows; ++r) store(o + r * head_dim + d, acc[r]);
+  }
+}
+
+// Turns one row's scores of a block into weights e^(score - m'), 0 outside [begin, end).
+// Updates m and l, and returns e^(m - m'), the factor of what was summed before.
+template <class F>
+float block_softmax(float* scores, int begin, int end, float softcap, float& m, float& l) {
+  const auto fill_hidden = [&](float value) {
+    for (int j = 0; j < begin; ++j) scores[j] = value;
+    for (int j = end; j < kKvBlock; ++j) scores[j] = value;
+  };
+  fill_hidden(0);
+  if (softcap > 0) simd::softcap<F>(scores, kKvBlock, softcap);
+  fill_hidden(kLowest);
+  F largest = F::broadcast(m);
+  for (int j = 0; j < kKvBlock; j += 16) largest = max(largest, F::load(scores + j));
+  const float new_m = max_lane(largest);
+  for (int j = 0; j < kKvBlock; j += 16)
+    store(scores + j, exp(F::load(scores + j) - F::broadcast(new_m)));
+  fill_hidden(0);
+  F total = F::zero();
+  for (int j = 0; j < kKvBlock; j += 16) total = total + F::load(scores + j);
+  float factor[16] = {1};
+  if (m != new_m) store(factor, exp(F::broadcast(m - new_m)));
+  m = new_m;
+  l = l * factor[0] + sum(total);
+  return factor[0];
+}
+
+// Folds one block into kRows rows, the first of which is row r of the call.
+template <class F, class T, int kRows>
+void fold_block(const AttendArgs& a, int64_t block, int r, float* scores, float* o, float* m,
+                float* l) {
+  const int64_t start = block * kKvBlock;
+  const auto offset = [&](int64_t position) {
+    return static_cast<int>(position < start              ? 0
+                            : position > start + kKvBlock ? kKvBlock
+                                                          : position - start);
+  };
+  BlockSpan span{kKvBlock, 0};
+  int begin[kRows], end[kRows];
+  for (int i = 0; i < kRows; ++i) {
+    begin[i] = offset(a.first[r + i]);
+    end[i] = offset(a.last[r + i]);
+    if (begin[i] >= end[i]) begin[i] = end[i] = 0;
+    if (begin[i] < end[i] && begin[i] < span.begin) span.begin = begin[i];
+    if (end[i] > span.end) span.end = end[i];
+  }
+  if (span.begin >= span.end) return;
+  const T* k = reinterpret_cast<const T*>(a.k[block - a.first_block]);
+  const T* v = reinterpret_cast<const T*>(a.v[block - a.first_block]);
+  block_scores<F, T, kRows>(a.q + r, k, a.head_dim, a.scale, span, scores);
+  for (int i = 0; i < kRows; ++i) {
+    const float keep =
+        block_softmax<F>(scores + i * kKvBlock, begin[i], end[i], a.softcap, m[r + i], l[r + i]);
+    float* row = o + (r + i) * a.head_dim;
+    if (keep != 1.0f)
+      for (int d = 0; d < a.head_dim; d += 16)
+        store(row + d, F::load(row + d) * F::broadcast(keep));
+  }
+  block_values<F, T, kRows>(scores, v, a.head_dim, span, o + r * a.head_dim);
+}
+
+template <class F, class T>
+void attend_rows(const AttendArgs& a) {
+  float* scores = a.scratch;                   // [kRowTile, kKvBlock]
+  float* o = a.scratch + kRowTile * kKvBlock;  // [rows, head_dim]
+  float m[kAttendRows], l[kAttendRows];
+  int64_t first = a.first[0], last = a.last[0];
+  for (int r = 0; r < a.rows; ++r) {
+    m[r] = kLowest;
+    l[r] = 0;
+    if (a.first[r] < first) first = a.first[r];
+    if (a.last[r] > last) last = a.last[r];
+    for (int d = 0; d < a.head_dim; d += 16) store(o + r * a.head_dim + d, F::zero());
+  }
+  for (int64_t block = first / kKvBlock; block * kKvBlock < last; ++block) {
+    int r = 0;
+    for (; r + 4 <= a.rows; r += 4) fold_block<F, T, 4>(a, block, r, scores, o, m, l);
+    for (; r + 2 <= a.rows; r += 2) fold_block<F, T, 2>(a, block, r, scores, o, m, l);
+    for (; r < a.rows; ++r) fold_block<F, T, 1>(a, block, r, scores, o, m, l);
+  }
+  for (int r = 0; r < a.rows; ++r) {
+    const F inverse = F::broadcast(1.0f / l[r]);
+    for (int d = 0; d < a.head_dim; d += 16)
+      store(a.out[r] + d, F::load(o + r * a.head_dim + d) * inverse);
+  }
+}
+
+template <class F>
+void attend(const AttendArgs& a) {
+  if (a.kv_type == DType::kF32) {
+    attend_rows<F, float>(a);
+  } else {
+    attend_rows<F, BFloat16>(a);
+  }
+}
+
+}  // namespace lapidary::simd

@@ -1,0 +1,90 @@
+// Norms and pointwise functions over F, a vector of 16 floats (README.md).
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace lapidary::simd {
+
+// Calls fn(offset, count) for consecutive pieces of n values: count is 16 but for the last.
+template <class Fn>
+inline void for_pieces(int64_t n, Fn&& fn) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) fn(i, 16);
+  if (i < n) fn(i, static_cast<int>(n - i));
+}
+
+template <class F, class T>
+inline F load_piece(const T* p, int count) {
+  return count == 16 ? F::load(p) : F::load(p, count);
+}
+template <class F>
+inline void store_piece(float* p, F value, int count) {
+  if (count == 16) {
+    store(p, value);
+  } else {
+    store(p, value, count);
+  }
+}
+
+// e^x to 2 units in the last place for x in [-87, 88]; smaller x count as -87, so e^-inf is
+// about 2^-126 and not 0: callers that need 0 mask it.
+template <class F>
+inline F exp(F x) {
+  x = min(max(x, F::broadcast(-87.0f)), F::broadcast(88.0f));
+  const F n = round(x * F::broadcast(1.44269504f));
+  F r = fma(n, F::broadcast(-0.693359375f), x);  // ln 2 in two parts: 9 bits, and the rest
+  r = fma(n, F::broadcast(2.12194440e-4f), r);
+  F p = F::broadcast(1.9875691500e-4f);  // minimax polynomial of (e^r - 1 - r) / r^2 (Cephes)
+  p = fma(p, r, F::broadcast(1.3981999507e-3f));
+  p = fma(p, r, F::broadcast(8.3334519073e-3f));
+  p = fma(p, r, F::broadcast(4.1665795894e-2f));
+  p = fma(p, r, F::broadcast(1.6666665459e-1f));
+  p = fma(p, r, F::broadcast(5.0000001201e-1f));
+  p = fma(p, r * r, r) + F::broadcast(1.0f);
+  return p * exp2_int(n);
+}
+
+// tanh x = 1 - 2 / (e^2x + 1): absolute error below 2^-22, which is what soft caps need.
+template <class F>
+inline F tanh(F x) {
+  const F one = F::broadcast(1.0f);
+  return one - F::broadcast(2.0f) / (exp(x + x) + one);
+}
+
+template <class F>
+void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* y) {
+  F squares = F::zero();
+  for_pieces(n, [&](int64_t i, int count) {
+    const F v = load_piece<F>(x + i, count);
+    squares = fma(v, v, squares);
+  });
+  const float mean = sum(squares) / static_cast<float>(n);
+  const F scale = F::broadcast(1.0f / __builtin_sqrtf(mean + eps));
+  for_pieces(n, [&](int64_t i, int count) {
+    store_piece(y + i, load_piece<F>(x + i, count) * scale * load_piece<F>(weight + i, count),
+                count);
+  });
+}
+
+// gelu(x) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form without its
+// cancellation, as (1 + tanh u) / 2 is the logistic function of 2u.
+template <class F>
+void gelu_mul(float* gate, const float* up, int64_t n) {
+  const F one = F::broadcast(1.0f);
+  for_pieces(n, [&](int64_t i, int count) {
+    const F x = load_piece<F>(gate + i, count);
+    const F cubic = fma(x * x, F::broadcast(0.044715f), one) * x;
+    const F e = exp(cubic * F::broadcast(-2 * 0.7978845608f));
+    store_piece(gate + i, x / (one + e) * load_piece<F>(up + i, count), count);
+  });
+}
+
+template <class F>
+void softcap(float* x, int64_t n, float cap) {
+  const F c = F::broadcast(cap);
+  for_pieces(n, [&](int64_t i, int count) {
+    store_piece(x + i, c * tanh(load_piece<F>(x + i, count) / c), count);
+  });
+}
+
+}  // namespace lapidary::simd

@@ -1,0 +1,12 @@
+// The kernel tables of x86-64. Calling into one the CPU lacks is an illegal instruction: ask
+// supported_kernels().
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace lapidary::avx2 {
+const Kernels& kernels();
+}
+namespace lapidary::avx512 {
+const Kernels& kernels();
+}
