@@ -18,7 +18,8 @@
 
 namespace lapidary {
 
-// A [rows, cols] matrix of weights in the form it has in the file; does not own the memory.
+// A [rows, cols] matrix of weights in the form it has in the file, at any address, aligned or not;
+// does not own the memory.
 struct WeightMatrix {
   int64_t rows = 0;
   int64_t cols = 0;
@@ -70,9 +71,11 @@ struct AttendArgs {
   float scale = 1;               // of q . k
   float softcap = 0;             // cap * tanh(score / cap) before the softmax; 0: none
   DType kv_type = DType::kBF16;  // or kF32
-  // Block b (positions b * kKvBlock ...) is [kKvBlock, head_dim] at k[b - first_block].
-  const std::byte* const* k = nullptr;
-  const std::byte* const* v = nullptr;
+  // Block b (positions b * kKvBlock ...) starts at blocks[b - first_block]; the keys of this head,
+  // [kKvBlock, head_dim], are k_offset bytes further, its values v_offset.
+  const std::byte* const* blocks = nullptr;
+  int64_t k_offset = 0;
+  int64_t v_offset = 0;
   int64_t first_block = 0;
   float* scratch = nullptr;  // attend_scratch_floats(head_dim)
 };

@@ -209,28 +209,34 @@ struct AttentionCase {
   float softcap;
   int64_t positions;
   std::vector<std::byte> k, v;
-  std::vector<const std::byte*> k_blocks, v_blocks;
+  std::vector<std::vector<std::byte>> blocks;  // keys, then values
+  std::vector<const std::byte*> block_data;
   std::vector<float> q;
   std::vector<int64_t> first, last;
 
   AttentionCase(int dim, DType kv_type, float cap, int64_t length)
       : head_dim(dim), type(kv_type), softcap(cap), positions(length) {
-    const int64_t blocks = (length + kKvBlock - 1) / kKvBlock;
-    k = stored(random_floats(blocks * kKvBlock * dim, 1), type);
-    v = stored(random_floats(blocks * kKvBlock * dim, 2), type);
+    const int64_t count = (length + kKvBlock - 1) / kKvBlock;
+    k = stored(random_floats(count * kKvBlock * dim, 1), type);
+    v = stored(random_floats(count * kKvBlock * dim, 2), type);
     // What lies past the end must not matter, whatever it is.
     for (auto i = static_cast<size_t>(length * dim * size_of(type)); i < k.size(); ++i)
       k[i] = v[i] = std::byte{0xff};
-    for (int64_t b = 0; b < blocks; ++b) {
-      k_blocks.push_back(k.data() + b * kKvBlock * dim * size_of(type));
-      v_blocks.push_back(v.data() + b * kKvBlock * dim * size_of(type));
+    const int64_t half = block_half();
+    for (int64_t b = 0; b < count; ++b) {
+      std::vector<std::byte> block(k.begin() + b * half, k.begin() + (b + 1) * half);
+      block.insert(block.end(), v.begin() + b * half, v.begin() + (b + 1) * half);
+      blocks.push_back(std::move(block));
     }
+    for (const auto& block : blocks) block_data.push_back(block.data());
     q = random_floats(kAttendRows * dim, 3, 2);
     for (int r = 0; r < kAttendRows; ++r) {
       last.push_back(std::max<int64_t>(1, length - r * 5));
       first.push_back(std::max<int64_t>(0, last.back() - 40 - 13 * r));
     }
   }
+
+  int64_t block_half() const { return kKvBlock * head_dim * size_of(type); }
 
   std::vector<float> run(const Kernels& kernels, int from, int rows) const {
     std::vector<float> out(static_cast<size_t>(rows * head_dim), NAN);
@@ -250,8 +256,9 @@ struct AttentionCase {
                     .scale = 0.17f,
                     .softcap = softcap,
                     .kv_type = type,
-                    .k = k_blocks.data(),
-                    .v = v_blocks.data(),
+                    .blocks = block_data.data(),
+                    .k_offset = 0,
+                    .v_offset = block_half(),
                     .first_block = 0,
                     .scratch = scratch.data()});
     return out;

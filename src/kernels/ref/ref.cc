@@ -78,9 +78,9 @@ void softcap(float* x, int64_t n, float cap) {
 
 // Not online: all scores of a row, one softmax, one weighted sum.
 void attend(const AttendArgs& a) {
-  const auto element = [&](const std::byte* const* blocks, int64_t position, int d) {
-    const std::byte* block = blocks[position / kKvBlock - a.first_block];
-    return load(block, a.kv_type, position % kKvBlock * a.head_dim + d);
+  const auto element = [&](int64_t offset, int64_t position, int d) {
+    const std::byte* head = a.blocks[position / kKvBlock - a.first_block] + offset;
+    return load(head, a.kv_type, position % kKvBlock * a.head_dim + d);
   };
   std::vector<double> weights;
   for (int r = 0; r < a.rows; ++r) {
@@ -88,7 +88,7 @@ void attend(const AttendArgs& a) {
     double largest = -INFINITY;
     for (int64_t p = a.first[r]; p < a.last[r]; ++p) {
       double score = 0;
-      for (int d = 0; d < a.head_dim; ++d) score += double{a.q[r][d]} * element(a.k, p, d);
+      for (int d = 0; d < a.head_dim; ++d) score += double{a.q[r][d]} * element(a.k_offset, p, d);
       score *= a.scale;
       if (a.softcap > 0) score = a.softcap * std::tanh(score / a.softcap);
       weights.push_back(score);
@@ -99,7 +99,7 @@ void attend(const AttendArgs& a) {
     for (int d = 0; d < a.head_dim; ++d) {
       double sum = 0;
       for (int64_t p = a.first[r]; p < a.last[r]; ++p)
-        sum += weights[static_cast<size_t>(p - a.first[r])] * element(a.v, p, d);
+        sum += weights[static_cast<size_t>(p - a.first[r])] * element(a.v_offset, p, d);
       a.out[r][d] = static_cast<float>(sum / total);
     }
   }

@@ -107,8 +107,9 @@ void fold_block(const AttendArgs& a, int64_t block, int r, float* scores, float*
     if (end[i] > span.end) span.end = end[i];
   }
   if (span.begin >= span.end) return;
-  const T* k = reinterpret_cast<const T*>(a.k[block - a.first_block]);
-  const T* v = reinterpret_cast<const T*>(a.v[block - a.first_block]);
+  const std::byte* data = a.blocks[block - a.first_block];
+  const T* k = reinterpret_cast<const T*>(data + a.k_offset);
+  const T* v = reinterpret_cast<const T*>(data + a.v_offset);
   block_scores<F, T, kRows>(a.q + r, k, a.head_dim, a.scale, span, scores);
   for (int i = 0; i < kRows; ++i) {
     const float keep =

@@ -19,49 +19,69 @@ constexpr int64_t kPanelRows = 16;
 constexpr int64_t kBlockCols = 1024;  // of K; a multiple of 16
 constexpr int64_t kStreamTokens = 3;
 
-// Decoders: begin(k) is called at k = 0 and then whenever k reaches a multiple of `group`;
-// at(k) gives the weights k .. k+15 of the row.
+// Decoders of one row of weights: begin(g) before the columns of group g, then at(k) for the
+// columns k .. k+15. A dense row is one group, and at(k, count) gives what is left of it at the
+// end.
 template <class F, class T>
 struct DenseRow {
+  static constexpr bool kAffine = false;
   const T* data;
-  int64_t cols;
-  int64_t group;
 
   DenseRow(const WeightMatrix& w, int64_t row)
-      : data(reinterpret_cast<const T*>(w.data) + row * w.cols), cols(w.cols), group(w.cols) {}
+      : data(reinterpret_cast<const T*>(w.data) + row * w.cols) {}
   void begin(int64_t) {}
-  F at(int64_t k) const {
-    return k + 16 <= cols ? F::load(data + k) : F::load(data + k, static_cast<int>(cols - k));
-  }
+  F at(int64_t k) const { return F::load(data + k); }
+  F at(int64_t k, int count) const { return F::load(data + k, count); }
 };
 
 template <class F, int kBits, class T>
 struct AffineRow {
+  static constexpr bool kAffine = true;
   using Codes = typename F::template Codes<kBits>;
   const uint8_t* data;
-  const T* scales;
-  const T* biases;
-  int64_t group;
+  const std::byte* scales;  // T, at any address: files align nothing
+  const std::byte* biases;
   Codes codes;
 
   AffineRow(const WeightMatrix& w, int64_t row)
       : data(reinterpret_cast<const uint8_t*>(w.data) + row * w.row_bytes()),
-        scales(reinterpret_cast<const T*>(w.scales) + row * w.row_groups()),
-        biases(reinterpret_cast<const T*>(w.biases) + row * w.row_groups()),
-        group(w.group) {}
-  void begin(int64_t k) { codes.set(to_float(scales[k / group]), to_float(biases[k / group])); }
-  F at(int64_t k) const { return codes.decode(data + k * kBits / 8); }
+        scales(w.scales + row * w.row_groups() * int64_t{sizeof(T)}),
+        biases(w.biases + row * w.row_groups() * int64_t{sizeof(T)}) {}
+  void begin(int64_t g) { codes.set(value(scales, g), value(biases, g)); }
+  F at(int64_t k) const { return codes.decode(data + static_cast<uint64_t>(k) * kBits / 8); }
+
+ private:
+  static float value(const std::byte* base, int64_t index) {
+    T stored;
+    __builtin_memcpy(&stored, base + index * int64_t{sizeof(T)}, sizeof(T));
+    return to_float(stored);
+  }
 };
+
+// Walks the columns of a matrix: begin(g) at each group, step(k) for 16 columns, and for a dense
+// matrix whose width is not a multiple of 16 a last rest(k, count).
+template <class Row, class Begin, class Step, class Rest>
+[[gnu::always_inline]] inline void walk_columns(const WeightMatrix& w, Begin&& begin, Step&& step,
+                                                Rest&& rest) {
+  const int64_t whole = Row::kAffine ? w.cols : w.cols / 16 * 16;
+  const int64_t group = Row::kAffine ? w.group : whole;
+  int64_t k = 0;
+  for (int64_t g = 0; k < whole; ++g) {
+    begin(g);
+    for (const int64_t end = k + group; k < end; k += 16) step(k);
+  }
+  if constexpr (!Row::kAffine)
+    if (k < w.cols) rest(k, static_cast<int>(w.cols - k));
+}
 
 template <class F, class Row>
 void decode_row(const WeightMatrix& w, int64_t row, float* out) {
   Row decoder(w, row);
-  for (int64_t k = 0; k < w.cols; k += decoder.group) {
-    decoder.begin(k);
-    const int64_t end = k + decoder.group;
-    for (int64_t i = k; i < end; i += 16)
-      store_piece(out + i, decoder.at(i), end - i >= 16 ? 16 : static_cast<int>(end - i));
-  }
+  walk_columns<Row>(
+      w, [&](int64_t g) { decoder.begin(g); }, [&](int64_t k) { store(out + k, decoder.at(k)); },
+      [&](int64_t k, int count) {
+        if constexpr (!Row::kAffine) store(out + k, decoder.at(k, count), count);
+      });
 }
 
 // kRows rows of weights starting at n, kTokens tokens starting at x.
@@ -73,19 +93,25 @@ void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
     for (F& a : row) a = F::zero();
   const auto make = [&](int r) { return Row(w, n + (r < kRows ? r : 0)); };
   Row rows[4] = {make(0), make(1), make(2), make(3)};
-  const int64_t group = rows[0].group;
-  for (int64_t g = 0; g < w.cols; g += group) {
-    for (int r = 0; r < kRows; ++r) rows[r].begin(g);
-    for (int64_t k = g; k < g + group; k += 16) {
-      const int count = g + group - k >= 16 ? 16 : static_cast<int>(g + group - k);
-      F xs[kTokens];
-      for (int t = 0; t < kTokens; ++t) xs[t] = load_piece<F>(x + t * w.cols + k, count);
-      for (int r = 0; r < kRows; ++r) {
-        const F weights = rows[r].at(k);
-        for (int t = 0; t < kTokens; ++t) acc[r][t] = fma(weights, xs[t], acc[r][t]);
-      }
-    }
-  }
+  walk_columns<Row>(
+      w,
+      [&](int64_t g) {
+        for (int r = 0; r < kRows; ++r) rows[r].begin(g);
+      },
+      [&](int64_t k) {
+        F xs[kTokens];
+        for (int t = 0; t < kTokens; ++t) xs[t] = F::load(x + t * w.cols + k);
+        for (int r = 0; r < kRows; ++r) {
+          const F weights = rows[r].at(k);
+          for (int t = 0; t < kTokens; ++t) acc[r][t] = fma(weights, xs[t], acc[r][t]);
+        }
+      },
+      [&](int64_t k, int count) {
+        if constexpr (!Row::kAffine)
+          for (int r = 0; r < kRows; ++r)
+            for (int t = 0; t < kTokens; ++t)
+              acc[r][t] = fma(rows[r].at(k, count), F::load(x + t * w.cols + k, count), acc[r][t]);
+      });
   for (int r = 0; r < kRows; ++r)
     for (int t = 0; t < kTokens; ++t) y[t * w.rows + n + r] = sum(acc[r][t]);
 }

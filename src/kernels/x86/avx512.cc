@@ -92,6 +92,9 @@ inline float max_lane(F a) {
   return _mm512_reduce_max_ps(a.v);
 }
 
+alignas(64) constexpr uint32_t kNibbleShift[16] = {0, 4, 8, 12, 16, 20, 24, 28,
+                                                   0, 4, 8, 12, 16, 20, 24, 28};
+
 template <int kBits>
 struct F::Codes {
   static constexpr simd::SpreadTable kTable = simd::make_spread_table<kBits>();
@@ -110,10 +113,15 @@ struct F::Codes {
     }
   }
   F decode(const uint8_t* p) const {
+    if constexpr (kBits == 4) {  // 4 bytes for lanes 0-7, 4 for lanes 8-15; a look-up reads 4 bits
+      const __m512i low = _mm512_set1_epi32(read_as<int32_t>(p));
+      const __m512i words = _mm512_mask_set1_epi32(low, 0xff00, read_as<int32_t>(p + 4));
+      const __m512i at_bottom = _mm512_srlv_epi32(words, _mm512_load_si512(kNibbleShift));
+      return {_mm512_permutexvar_ps(at_bottom, first)};
+    }
     const __m512i bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_codes<kBits>(p)),
                                               _mm512_load_si512(kTable.shuffle));
     __m512i codes = _mm512_srlv_epi32(bytes, _mm512_load_si512(kTable.shift));
-    if constexpr (kBits == 4) return {_mm512_permutexvar_ps(codes, first)};  // reads 4 bits a lane
     codes = _mm512_and_si512(codes, _mm512_set1_epi32((1 << kBits) - 1));
     if constexpr (kBits < 4) return {_mm512_permutexvar_ps(codes, first)};
     return {_mm512_fmadd_ps(_mm512_cvtepi32_ps(codes), first, second)};
