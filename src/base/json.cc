@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "base/fail.h"
@@ -32,6 +33,8 @@ Json parse_json(std::string_view text, const std::string& name) {
     return value;
   } catch (const Json::parse_error& e) {
     fail("{}: not valid JSON (stopped at byte {})", name, e.byte);
+  } catch (const Json::out_of_range&) {  // a number like 1e400
+    fail("{}: JSON with a number that no double can hold", name);
   }
 }
 
@@ -71,6 +74,8 @@ JsonObject JsonObject::object(std::string_view key) const {
 
 int64_t JsonObject::integer(std::string_view key) const {
   const Json& value = raw(key);
+  if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX)
+    fail_field(key, fmt::format("expected an integer below 2^63, found {}", shown(value)));
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number_float()) {  // some writers put 64.0
     const double number = value.get<double>();
