@@ -37,9 +37,7 @@ class Checkpoint {
   const std::vector<SafetensorsFile>& files() const { return files_; }  // in name order
 
  private:
-  void add_file(const std::filesystem::path& path);
   void index_tensors();
-  void check_index(const std::filesystem::path& index_path);
   size_t position_of(std::string_view name) const;  // tensors_.size() when there is none
 
   std::filesystem::path folder_;

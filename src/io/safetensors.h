@@ -111,7 +111,7 @@ class SafetensorsWriter {
   void skip_complete_regions();
   void create_file(int64_t file_size);
   void put(std::span<const std::byte> bytes, int64_t position);
-  [[noreturn]] void fail_and_remove(const char* action, int code);
+  [[noreturn]] void fail_and_remove(std::string_view action, int code);
   void remove_temporary();
 
   std::filesystem::path path_;
