@@ -45,6 +45,9 @@ struct Config {
   double attn_logit_softcapping = 0;   // 0: none
   double final_logit_softcapping = 0;  // 0: none
 
+  // False: the logits have a matrix of their own, lm_head.weight, which the weights must then hold.
+  bool tie_word_embeddings = true;
+
   bool qk_norm() const { return family == Family::kGemma3; }     // RMS norm on every q and k head
   bool post_norms() const { return family != Family::kGemma1; }  // norms after attention and MLP too
   int q_dim() const { return num_attention_heads * head_dim; }

@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "base/fail.h"
@@ -12,13 +13,13 @@ namespace {
 constexpr size_t kMaxJsonBytes = size_t{64} << 20;
 constexpr int kMaxJsonDepth = 64;
 
-std::string shown(const Json& value) {
+}  // namespace
+
+std::string shown_json(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
   return text;
 }
-
-}  // namespace
 
 Json parse_json(std::string_view text, const std::string& name) {
   bool too_deep = false;
@@ -32,6 +33,8 @@ Json parse_json(std::string_view text, const std::string& name) {
     return value;
   } catch (const Json::parse_error& e) {
     fail("{}: not valid JSON (stopped at byte {})", name, e.byte);
+  } catch (const Json::out_of_range&) {  // a number like 1e400
+    fail("{}: JSON with a number that no double can hold", name);
   }
 }
 
@@ -45,7 +48,7 @@ Json read_json_file(const std::filesystem::path& path) {
 
 JsonObject::JsonObject(const Json& object, std::string where)
     : object_(&object), where_(std::move(where)) {
-  if (!object.is_object()) fail("{}: expected a JSON object, found {}", where_, shown(object));
+  if (!object.is_object()) fail("{}: expected a JSON object, found {}", where_, shown_json(object));
 }
 
 void JsonObject::fail_field(std::string_view key, std::string_view problem) const {
@@ -65,12 +68,14 @@ const Json& JsonObject::raw(std::string_view key) const {
 
 JsonObject JsonObject::object(std::string_view key) const {
   const Json& value = raw(key);
-  if (!value.is_object()) fail_field(key, fmt::format("expected an object, found {}", shown(value)));
+  if (!value.is_object()) fail_field(key, fmt::format("expected an object, found {}", shown_json(value)));
   return JsonObject(value, fmt::format("{}: {}", where_, key));
 }
 
 int64_t JsonObject::integer(std::string_view key) const {
   const Json& value = raw(key);
+  if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX)
+    fail_field(key, fmt::format("expected an integer below 2^63, found {}", shown_json(value)));
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number_float()) {  // some writers put 64.0
     const double number = value.get<double>();
@@ -79,7 +84,7 @@ int64_t JsonObject::integer(std::string_view key) const {
       if (static_cast<double>(whole) == number) return whole;
     }
   }
-  fail_field(key, fmt::format("expected an integer, found {}", shown(value)));
+  fail_field(key, fmt::format("expected an integer, found {}", shown_json(value)));
 }
 
 int64_t JsonObject::integer(std::string_view key, int64_t absent) const {
@@ -88,7 +93,7 @@ int64_t JsonObject::integer(std::string_view key, int64_t absent) const {
 
 double JsonObject::number(std::string_view key) const {
   const Json& value = raw(key);
-  if (!value.is_number()) fail_field(key, fmt::format("expected a number, found {}", shown(value)));
+  if (!value.is_number()) fail_field(key, fmt::format("expected a number, found {}", shown_json(value)));
   return value.get<double>();
 }
 
@@ -100,13 +105,13 @@ bool JsonObject::boolean(std::string_view key, bool absent) const {
   if (!has(key)) return absent;
   const Json& value = raw(key);
   if (!value.is_boolean())
-    fail_field(key, fmt::format("expected true or false, found {}", shown(value)));
+    fail_field(key, fmt::format("expected true or false, found {}", shown_json(value)));
   return value.get<bool>();
 }
 
 std::string JsonObject::string(std::string_view key) const {
   const Json& value = raw(key);
-  if (!value.is_string()) fail_field(key, fmt::format("expected a string, found {}", shown(value)));
+  if (!value.is_string()) fail_field(key, fmt::format("expected a string, found {}", shown_json(value)));
   return value.get<std::string>();
 }
 

@@ -18,6 +18,9 @@ Json read_json_file(const std::filesystem::path& path);
 // The same for text in memory; `name` stands for the file in messages.
 Json parse_json(std::string_view text, const std::string& name);
 
+// A value as it stands in the file, for messages: on one line, cut after 60 bytes.
+std::string shown_json(const Json& value);
+
 // A JSON object with the name of where it came from. Each getter throws Error{kInput} like
 // "config.json: field 'hidden_size': expected an integer, found "big"".
 class JsonObject {

@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -31,6 +32,16 @@ TEST(Json, ErrorsNameFileAndField) {
   EXPECT_EQ(error_of([&] { object.integer("f"); }),
             "f.json: field 'f': expected an integer, found 1.5");
   EXPECT_EQ(error_of([&] { object.object("c").integer("d"); }), "f.json: c: field 'd': missing");
+}
+
+TEST(Json, RefusesNumbersThatDoNotFit) {
+  EXPECT_EQ(error_of([] { parse_json("[1e400]", "f.json"); }),
+            "f.json: JSON with a number that no double can hold");
+  const Json json = parse_json(R"({"a": 9223372036854775807, "b": 9223372036854775808})", "f.json");
+  const JsonObject object(json, "f.json");
+  EXPECT_EQ(object.integer("a"), INT64_MAX);
+  EXPECT_EQ(error_of([&] { object.integer("b"); }),
+            "f.json: field 'b': expected an integer below 2^63, found 9223372036854775808");
 }
 
 TEST(Json, RefusesWhatIsNotJson) {

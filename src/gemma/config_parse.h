@@ -1,0 +1,20 @@
+// config.json and generation_config.json as JSON in memory: what read_config does, without files.
+#pragma once
+
+#include <string>
+
+#include "lapidary/config.h"
+
+#include "base/json.h"
+
+namespace lapidary {
+
+// `where` names the file in messages. Throws as read_config does.
+Config parse_config(const Json& json, const std::string& where);
+
+// Both may be null (JSON null): a file that is not there. Ids that end a generation are those of
+// generation_config.json, else those of config.json, else {1}.
+GenerationConfig parse_generation_config(const Json& generation, const std::string& where,
+                                         const Json& config, const std::string& config_where);
+
+}  // namespace lapidary
