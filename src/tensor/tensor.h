@@ -11,7 +11,8 @@
 
 namespace lapidary {
 
-// Row-major view of stored bytes; does not own them. bytes.size() == product(shape) * size_of(dtype).
+// Row-major view of stored bytes; does not own them. bytes.size() == product(shape) *
+// size_of(dtype).
 struct TensorView {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;

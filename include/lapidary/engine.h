@@ -1,0 +1,96 @@
+// room: generate
+// A loaded model: immutable, shared by any number of sessions and threads. Start here.
+//
+//   auto engine = Engine::load("models/tiny", {});
+//   Session session(engine);
+//   auto ids = engine->tokenizer().encode("Once");
+//   std::span<const float> logits = session.append(ids);
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "lapidary/config.h"
+#include "lapidary/progress.h"
+#include "lapidary/token.h"
+#include "lapidary/tokenizer.h"
+
+namespace lapidary {
+
+class Session;
+
+enum class Compute {
+  kFast,   // whatever is fastest within the stated error: K/V in bf16
+  kExact,  // the arithmetic that checks compare with: f32 everywhere, K/V too
+};
+
+enum class KvType { kBF16, kF32 };
+
+struct EngineOptions {
+  Compute compute = Compute::kFast;
+  std::optional<KvType> kv_type;  // unset: bf16 when fast, f32 when exact
+  int threads = 0;                // 0: one per core this process may use
+  int64_t context = 0;            // positions to count in the memory forecast; 0: none
+  bool check_memory = true;       // refuse to load what will not fit
+};
+
+// Bytes that running a model takes.
+struct MemoryForecast {
+  int64_t weights = 0;    // the files; mapped, so that the system may drop and reread pages
+  int64_t kv_cache = 0;   // one session's, when its context is full
+  int64_t workspace = 0;  // activations and logits, and the tokenizer
+  int64_t total() const { return weights + kv_cache + workspace; }
+};
+
+// One timeline's part of a step.
+struct StepItem {
+  Session* session;
+  std::span<const Token> tokens;
+};
+
+class Engine : public std::enable_shared_from_this<Engine> {
+ public:
+  // Opens a model folder (HF or MLX). Throws Error{kInput} naming file and field for whatever is
+  // wrong with it, Error{kResource} when the forecast does not fit the memory there is.
+  static std::shared_ptr<const Engine> load(const std::filesystem::path& folder,
+                                            const EngineOptions& options);
+  ~Engine();
+
+  const std::filesystem::path& folder() const;
+  const Config& config() const;
+  const GenerationConfig& generation_config() const;
+  bool has_tokenizer() const;
+  const Tokenizer& tokenizer() const;  // throws Error{kInput} when the folder has none
+
+  Compute compute() const;
+  KvType kv_type() const;
+  int threads() const;
+  std::string isa() const;        // of the kernels: "avx512"
+  int64_t parameters() const;     // of the text model, a tied embedding counted once
+  int64_t weight_bytes() const;   // of the text model's tensors on disk
+  std::string weight_format() const;  // "bf16", "affine 4-bit, groups of 64", "mixed"
+  int64_t vision_tensors() const;     // of the files, left out
+  MemoryForecast forecast(int64_t context) const;
+  // Of everything that decides what a cache holds: config and weights. Costs a look at each file.
+  uint64_t fingerprint() const;
+
+  // Appends each item's tokens to its session and leaves the logits after its last token in
+  // session->logits(). Prefill, decoding, and many sessions at once are the same call: the tokens
+  // of all items go through the model together, in chunks. A session may come once; its result
+  // does not depend on what it shared the step with. Throws Error{kInput}, before anything is
+  // done, when a session's context would overflow or an id is not in the vocabulary, and
+  // Error{kInterrupted} between chunks, with the sessions at a chunk's end.
+  void step(std::span<const StepItem> items, const Watch& watch = {}) const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lapidary

@@ -1,0 +1,71 @@
+// room: generate
+// One timeline: the tokens so far and their keys and values.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lapidary/engine.h"
+#include "lapidary/progress.h"
+#include "lapidary/token.h"
+
+namespace lapidary {
+
+// Not for use by two threads at once; different sessions of one engine may be.
+class Session {
+ public:
+  // `context` is the most positions it may hold; 0: what the model was made for. Throws
+  // Error{kResource} when a cache of that length would not fit the memory there is.
+  explicit Session(std::shared_ptr<const Engine> engine, int64_t context = 0);
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  const Engine& engine() const;
+  int64_t context() const;
+  int64_t length() const;                 // positions filled
+  std::span<const Token> tokens() const;  // [length]
+  int64_t kv_bytes() const;               // held by the cache, blocks shared with forks included
+
+  // Appends tokens and returns the logits after the last one, f32 [vocab], valid until the next
+  // change. Throws as Engine::step.
+  std::span<const float> append(std::span<const Token> tokens, const Watch& watch = {});
+  // The logits after the last token; empty before the first and after trim().
+  std::span<const float> logits() const;
+
+  // Appends tokens and hands over the logits after each: fn(index of the token, f32 [vocab]).
+  void score(std::span<const Token> tokens,
+             const std::function<void(int64_t, std::span<const float>)>& fn,
+             const Watch& watch = {});
+
+  // Makes the timeline equal `tokens`: keeps the common beginning, drops the rest of what it has,
+  // appends the rest of what is wanted. Returns how many tokens had to be computed. logits() is
+  // valid afterwards (the last token is always computed again when nothing else is).
+  int64_t sync(std::span<const Token> tokens, const Watch& watch = {});
+
+  // Drops all but the first `length` tokens. What a sliding layer has already let go of is computed
+  // again from the tokens; returns how many positions that took, 0 when none.
+  int64_t trim(int64_t length, const Watch& watch = {});
+
+  // A second timeline with the same past. Costs no memory until either goes on.
+  Session fork() const;
+
+  // Writes tokens, keys and values as safetensors, with the engine's fingerprint. Atomic.
+  void snapshot(const std::filesystem::path& file) const;
+  // Goes on where a snapshot left off, bit for bit. Throws Error{kInput} when the file is damaged
+  // or belongs to another model or type of cache. The logits are not part of it.
+  static Session restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& file,
+                         int64_t context = 0);
+
+ private:
+  friend class Engine;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lapidary

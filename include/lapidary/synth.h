@@ -1,0 +1,35 @@
+// room: generate
+// Checkpoints of real shapes with random weights, for tests and benchmarks.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "lapidary/config.h"
+#include "lapidary/progress.h"
+
+namespace lapidary {
+
+// "gemma-3-1b", ...: the released sizes, smallest generation first.
+std::vector<std::string> preset_names();
+// Throws Error{kUsage} listing the presets.
+Config preset(const std::string& name);
+
+struct SynthOptions {
+  int bits = 0;  // 0: dense; else MLX affine 2, 3, 4, 5, 6 or 8
+  int group_size = 64;
+  std::string dtype = "bf16";  // or "f16", "f32": of dense weights, or of scales and biases
+  uint64_t seed = 0;
+};
+
+// Writes config.json, generation_config.json and model.safetensors into `folder`, which is made if
+// need be and must not hold a model yet. The same config, options and seed give the same bytes.
+// Weights are nearly normal with HF's initial standard deviation of 0.02; norms vary a little around
+// theirs. No tokenizer: use --ids. Throws Error{kUsage} for options that cannot be and
+// Error{kResource} when the disk does not do; nothing is left behind then.
+void synthesize(const Config& config, const SynthOptions& options,
+                const std::filesystem::path& folder, const Watch& watch = {});
+
+}  // namespace lapidary

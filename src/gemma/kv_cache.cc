@@ -1,0 +1,174 @@
+#include "gemma/kv_cache.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "lapidary/error.h"
+
+#include "base/float16.h"
+
+namespace lapidary {
+
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+// The first block that a sliding layer keeps when the next query is at position `length`: the one
+// with the oldest key it sees, and one more so that up to kKvBlock tokens can be trimmed.
+int64_t first_block_kept(int64_t length, int64_t window) {
+  const int64_t oldest_seen = std::max<int64_t>(0, length - window + 1);
+  return std::max<int64_t>(0, oldest_seen / kKvBlock - 1);
+}
+
+void store_row(const float* from, std::byte* to, int64_t n, DType type) {
+  if (type == DType::kF32) {
+    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+    return;
+  }
+  auto* out = reinterpret_cast<BFloat16*>(to);
+  for (int64_t i = 0; i < n; ++i) out[i] = to_bfloat16(from[i]);
+}
+
+}  // namespace
+
+KvBlockPool::~KvBlockPool() {
+  for (std::byte* block : free_) ::operator delete(block, kAlignment);
+}
+
+std::shared_ptr<std::byte> KvBlockPool::take() {
+  std::byte* block = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!free_.empty()) {
+      block = free_.back();
+      free_.pop_back();
+    }
+  }
+  if (block == nullptr)
+    block = static_cast<std::byte*>(::operator new(static_cast<size_t>(block_bytes_), kAlignment));
+  return {block, [pool = shared_from_this()](std::byte* returned) {
+            const std::lock_guard lock(pool->mutex_);
+            pool->free_.push_back(returned);
+          }};
+}
+
+KvCache::KvCache(const Config& config, DType type, std::shared_ptr<KvBlockPool> pool)
+    : kv_heads_(config.num_key_value_heads),
+      head_dim_(config.head_dim),
+      head_bytes_(kKvBlock * head_dim_ * size_of(type)),
+      type_(type),
+      pool_(std::move(pool)),
+      layers_(static_cast<size_t>(config.num_hidden_layers)) {
+  LAPIDARY_CHECK(pool_->block_bytes() == block_bytes(config, type), "the pool's block size");
+  for (int i = 0; i < config.num_hidden_layers; ++i)
+    if (config.is_sliding(i)) layers_[static_cast<size_t>(i)].window = config.sliding_window;
+}
+
+int64_t KvCache::block_bytes(const Config& config, DType type) {
+  return 2 * int64_t{config.kv_dim()} * kKvBlock * size_of(type);
+}
+
+int64_t KvCache::bytes() const {
+  int64_t blocks = 0;
+  for (const Layer& layer : layers_) blocks += std::ssize(layer.blocks);
+  return blocks * pool_->block_bytes();
+}
+
+std::byte* KvCache::writable(Layer& layer, int64_t block) {
+  const int64_t i = block - layer.first_block;
+  LAPIDARY_CHECK(i >= 0 && i <= std::ssize(layer.blocks), "blocks are written in order");
+  const auto index = static_cast<size_t>(i);
+  if (index == layer.blocks.size()) {
+    layer.blocks.push_back(pool_->take());
+    layer.data.push_back(layer.blocks.back().get());
+  } else if (layer.blocks[index].use_count() > 1) {
+    auto copy = pool_->take();
+    std::memcpy(copy.get(), layer.blocks[index].get(), static_cast<size_t>(pool_->block_bytes()));
+    layer.blocks[index] = std::move(copy);
+    layer.data[index] = layer.blocks[index].get();
+  }
+  return layer.blocks[index].get();
+}
+
+void KvCache::append(int layer_index, const float* k, const float* v, int64_t n) {
+  Layer& layer = layers_[static_cast<size_t>(layer_index)];
+  const int64_t row_bytes = head_dim_ * size_of(type_);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t position = length_ + i;
+    std::byte* block = writable(layer, position / kKvBlock);
+    std::byte* row = block + position % kKvBlock * row_bytes;
+    for (int64_t h = 0; h < kv_heads_; ++h) {
+      const int64_t from = (i * kv_heads_ + h) * head_dim_;
+      store_row(k + from, row + h * head_bytes_, head_dim_, type_);
+      store_row(v + from, row + (kv_heads_ + h) * head_bytes_, head_dim_, type_);
+    }
+  }
+}
+
+void KvCache::pop_front(Layer& layer, int64_t count) {
+  if (count <= 0) return;
+  layer.blocks.erase(layer.blocks.begin(), layer.blocks.begin() + count);
+  layer.data.erase(layer.data.begin(), layer.data.begin() + count);
+  layer.first_block += count;
+}
+
+void KvCache::release_unseen(int layer_index, int64_t new_length) {
+  Layer& layer = layers_[static_cast<size_t>(layer_index)];
+  if (layer.window > 0)
+    pop_front(layer, first_block_kept(new_length, layer.window) - layer.first_block);
+}
+
+void KvCache::advance(int64_t n) {
+  length_ += n;
+  for (int i = 0; i < static_cast<int>(layers_.size()); ++i) release_unseen(i, length_);
+}
+
+bool KvCache::trim(int64_t length) {
+  LAPIDARY_CHECK(length >= 0 && length <= length_, "trim only shortens");
+  for (const Layer& layer : layers_) {
+    const int64_t oldest_seen = std::max<int64_t>(0, length - layer.window + 1);
+    if (layer.window > 0 && layer.first_block * kKvBlock > oldest_seen) return false;
+  }
+  length_ = length;
+  for (Layer& layer : layers_) {
+    const int64_t end = (length + kKvBlock - 1) / kKvBlock;  // blocks that still hold a position
+    const auto left = static_cast<size_t>(std::max<int64_t>(0, end - layer.first_block));
+    layer.blocks.resize(std::min(left, layer.blocks.size()));
+    layer.data.resize(layer.blocks.size());
+  }
+  return true;
+}
+
+std::span<const std::byte* const> KvCache::blocks(int layer) const {
+  return layers_[static_cast<size_t>(layer)].data;
+}
+
+void KvCache::reset(int64_t length, std::span<const int64_t> first_blocks) {
+  length_ = length;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    Layer& layer = layers_[i];
+    layer.blocks.clear();
+    layer.data.clear();
+    layer.first_block = first_blocks[i];
+  }
+}
+
+std::span<std::byte> KvCache::writable_block(int layer, int64_t block) {
+  return {writable(layers_[static_cast<size_t>(layer)], block),
+          static_cast<size_t>(pool_->block_bytes())};
+}
+
+int64_t kv_cache_bytes(const Config& config, DType type, int64_t context) {
+  const int64_t all = (context + kKvBlock - 1) / kKvBlock;
+  // A window that starts and ends inside blocks touches one more than fill it; and one is spare.
+  const int64_t window = (config.sliding_window + kKvBlock - 1) / kKvBlock + 2;
+  int64_t blocks = 0;
+  for (int i = 0; i < config.num_hidden_layers; ++i)
+    blocks += config.is_sliding(i) ? std::min(all, window) : all;
+  return blocks * KvCache::block_bytes(config, type);
+}
+
+}  // namespace lapidary

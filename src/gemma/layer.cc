@@ -1,0 +1,41 @@
+// The transformer layer, once, for every Gemma: generation, training, study and isolation all run
+// this page.
+//
+//   Gemma 1   x += attention(norm(x));            x += mlp(norm(x))
+//   Gemma 2   x += norm(attention(norm(x)));      x += norm(mlp(norm(x)))
+//   Gemma 3   the same, with a norm on every query and key
+#include "gemma/model.h"
+
+namespace lapidary {
+
+void layer_forward(Executor& ex, const Config& c, const LayerWeights& w, int layer,
+                   std::span<const Segment> batch, State& s) {
+  const double eps = c.rms_norm_eps;
+
+  rms_norm(ex, s.x, w.input_layernorm, eps, s.h);
+  matmul(ex, s.h, w.q_proj, s.q);
+  matmul(ex, s.h, w.k_proj, s.k);
+  matmul(ex, s.h, w.v_proj, s.v);
+  if (c.qk_norm()) {
+    rms_norm(ex, s.q.reshaped(c.head_dim), w.q_norm, eps, s.q.reshaped(c.head_dim));
+    rms_norm(ex, s.k.reshaped(c.head_dim), w.k_norm, eps, s.k.reshaped(c.head_dim));
+  }
+  const Rotary& rotary = c.is_sliding(layer) ? s.rotary_sliding : s.rotary_full;
+  rotary.apply(ex, s.q);
+  rotary.apply(ex, s.k);
+  attend(ex, c, layer, batch, s);
+  matmul(ex, s.attn, w.o_proj, s.h);
+  if (c.post_norms()) rms_norm(ex, s.h, w.post_attention_layernorm, eps, s.h);
+  add(ex, s.x, s.h);
+
+  rms_norm(ex, s.x, c.post_norms() ? w.pre_feedforward_layernorm : w.post_attention_layernorm, eps,
+           s.h);
+  matmul(ex, s.h, w.gate_proj, s.gate);
+  matmul(ex, s.h, w.up_proj, s.up);
+  gelu_mul(ex, s.gate, s.up);
+  matmul(ex, s.gate, w.down_proj, s.h);
+  if (c.post_norms()) rms_norm(ex, s.h, w.post_feedforward_layernorm, eps, s.h);
+  add(ex, s.x, s.h);
+}
+
+}  // namespace lapidary

@@ -1,0 +1,189 @@
+#include "gemma/load.h"
+
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/float16.h"
+#include "base/json.h"
+#include "io/names.h"
+#include "io/quantization.h"
+
+namespace lapidary {
+
+namespace {
+
+// Takes tensors out of a checkpoint by canonical name and remembers which were taken.
+class TensorSource {
+ public:
+  TensorSource(const Checkpoint& checkpoint, const NameMap& names,
+               std::optional<QuantizationSpec> quantization)
+      : checkpoint_(checkpoint), names_(names), quantization_(std::move(quantization)) {}
+
+  void fill(const std::string& name, std::vector<float>& norm, int64_t size) {
+    const NamedTensor& tensor = take(name);
+    check(tensor, is_float(tensor.view.dtype), {size});
+    norm.resize(static_cast<size_t>(size));
+    for (size_t i = 0; i < norm.size(); ++i) {
+      norm[i] = 1.0f + value_at(tensor.view, i);
+      if (!std::isfinite(norm[i]))
+        fail("{}: tensor {}: value {} is not finite", file(tensor), tensor.name, i);
+    }
+  }
+
+  void fill(const std::string& name, WeightMatrix& matrix, int64_t rows, int64_t cols) {
+    const std::string path = name.substr(0, name.rfind(".weight"));
+    matrix.rows = rows;
+    matrix.cols = cols;
+    if (names_.text.contains(path + ".scales")) {
+      fill_affine(name, path, matrix);
+    } else {
+      const NamedTensor& tensor = take(name);
+      check(tensor, is_float(tensor.view.dtype), {rows, cols});
+      matrix.dtype = tensor.view.dtype;
+      matrix.data = tensor.view.bytes.data();
+    }
+  }
+
+  bool has(const std::string& name) const { return names_.text.contains(name); }
+
+  void fail_if_surplus() const {
+    std::string list;
+    int64_t count = 0;
+    const auto add = [&](const NamedTensor& tensor) {
+      if (++count <= 5) list += fmt::format("{}{}", list.empty() ? "" : ", ", tensor.name);
+    };
+    for (const auto& [name, tensor] : names_.text)
+      if (!taken_.contains(name)) add(*tensor);
+    for (const NamedTensor* tensor : names_.other) add(*tensor);
+    if (count > 0)
+      fail("{}: {} tensor{} that the model does not have: {}{}", checkpoint_.folder().string(),
+           count, count == 1 ? "" : "s", list, count > 5 ? ", ..." : "");
+  }
+
+ private:
+  void fill_affine(const std::string& name, const std::string& path, WeightMatrix& m) {
+    const NamedTensor& codes = take(name);
+    const NamedTensor& scales = take(path + ".scales");
+    const NamedTensor& biases = take(path + ".biases");
+    if (!quantization_)
+      fail("{}: tensor {} but config.json has no 'quantization'", file(scales), scales.name);
+    const auto format = quantization_->lookup(path);
+    if (!format)
+      fail("{}: tensor {} but config.json says that the module is not quantised", file(scales),
+           scales.name);
+    if (m.cols % format->group_size != 0)
+      fail("{}: tensor {}: groups of {} do not divide its width of {}", file(codes), codes.name,
+           format->group_size, m.cols);
+    m.bits = format->bits;
+    m.group = format->group_size;
+    m.dtype = scales.view.dtype;
+    check(codes, codes.view.dtype == DType::kU32, {m.rows, m.cols * m.bits / 32});
+    check(scales, is_float(scales.view.dtype), {m.rows, m.row_groups()});
+    check(biases, biases.view.dtype == scales.view.dtype, {m.rows, m.row_groups()});
+    m.data = codes.view.bytes.data();
+    m.scales = scales.view.bytes.data();
+    m.biases = biases.view.bytes.data();
+  }
+
+  const NamedTensor& take(const std::string& name) {
+    const auto it = names_.text.find(name);
+    if (it == names_.text.end())
+      fail("{}: tensor {} is missing", checkpoint_.folder().string(), name);
+    taken_.insert(name);
+    return *it->second;
+  }
+
+  void check(const NamedTensor& tensor, bool dtype_fits, const std::vector<int64_t>& shape) const {
+    if (!dtype_fits)
+      fail("{}: tensor {}: dtype {} does not fit here", file(tensor), tensor.name,
+           name_of(tensor.view.dtype));
+    if (tensor.view.shape != shape)
+      fail("{}: tensor {}: shape {}, expected {}", file(tensor), tensor.name,
+           shape_string(tensor.view.shape), shape_string(shape));
+  }
+
+  std::string file(const NamedTensor& tensor) const {
+    return checkpoint_.file_of(tensor.name).string();
+  }
+
+  static float value_at(const TensorView& view, size_t i) {
+    const std::byte* at = view.bytes.data() + i * static_cast<size_t>(size_of(view.dtype));
+    if (view.dtype == DType::kF32) {
+      float value;
+      std::memcpy(&value, at, sizeof value);
+      return value;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, at, sizeof bits);
+    return view.dtype == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
+  }
+
+  const Checkpoint& checkpoint_;
+  const NameMap& names_;
+  std::optional<QuantizationSpec> quantization_;
+  std::set<std::string, std::less<>> taken_;
+};
+
+bool same_bytes(const WeightMatrix& a, const WeightMatrix& b) {
+  const auto equal = [](const std::byte* x, const std::byte* y, int64_t n) {
+    return std::memcmp(x, y, static_cast<size_t>(n)) == 0;
+  };
+  if (a.dtype != b.dtype || a.bits != b.bits || a.group != b.group) return false;
+  if (!equal(a.data, b.data, a.rows * a.row_bytes())) return false;
+  if (!a.affine()) return true;
+  const int64_t n = a.rows * a.row_groups() * size_of(a.dtype);
+  return equal(a.scales, b.scales, n) && equal(a.biases, b.biases, n);
+}
+
+}  // namespace
+
+Model load_model(const std::filesystem::path& folder) {
+  Config config = read_config(folder);
+  if (config.head_dim % 16 != 0)  // what the attention kernels take; all real Gemmas have 128 or 256
+    fail("{}: field 'head_dim': {} is not a multiple of 16", (folder / "config.json").string(),
+         config.head_dim);
+  const Json json = read_json_file(folder / "config.json");
+  Model model{.config = config, .checkpoint = Checkpoint::open(folder), .weights = {}};
+  const NameMap names = map_names(model.checkpoint.tensors(), folder.string());
+  TensorSource source(model.checkpoint, names,
+                      parse_quantization(JsonObject(json, (folder / "config.json").string())));
+
+  Weights& weights = model.weights;
+  weights.layers.resize(static_cast<size_t>(config.num_hidden_layers));
+  visit_tensors(config, weights,
+                [&](const std::string& name, auto& field, int64_t rows, int64_t cols) {
+                  if constexpr (std::is_same_v<decltype(field), WeightMatrix&>) {
+                    source.fill(name, field, rows, cols);
+                    model.parameters += rows * cols;
+                  } else {
+                    source.fill(name, field, rows);
+                    model.parameters += rows;
+                  }
+                });
+  weights.lm_head = weights.embed_tokens;
+  if (source.has("lm_head.weight")) {
+    source.fill("lm_head.weight", weights.lm_head, config.vocab_size, config.hidden_size);
+    if (!config.tie_word_embeddings)
+      model.parameters += weights.lm_head.rows * weights.lm_head.cols;
+    else if (!same_bytes(weights.lm_head, weights.embed_tokens))
+      fail(
+          "{}: tensor lm_head.weight differs from the embedding, but config.json says that they "
+          "are tied",
+          folder.string());
+  } else if (!config.tie_word_embeddings) {
+    fail("{}: tensor lm_head.weight is missing (config.json: 'tie_word_embeddings' is false)",
+         folder.string());
+  }
+  source.fail_if_surplus();
+  model.dtype = weights.embed_tokens.dtype;
+  model.vision_tensors = std::ssize(names.vision);
+  return model;
+}
+
+}  // namespace lapidary

@@ -1,0 +1,97 @@
+// The operations of the model on rows of activations: check shapes, share the work out to threads,
+// call the kernels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lapidary/token.h"
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace lapidary {
+
+// Activations: f32, [rows, cols], row-major without gaps. A view; does not own the memory.
+struct Matrix {
+  float* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+
+  float* row(int64_t i) const { return data + i * cols; }
+  int64_t size() const { return rows * cols; }
+  // The same memory as rows of another width: [T, H * d] as [T * H, d].
+  Matrix reshaped(int64_t new_cols) const { return {data, size() / new_cols, new_cols}; }
+  Matrix rows_from(int64_t first, int64_t count) const { return {row(first), count, cols}; }
+};
+
+// What operations run on: a kernel table, threads, and scratch memory for each thread. Used by one
+// caller at a time.
+class Executor {
+ public:
+  Executor(const Kernels& kernels, int threads);
+
+  const Kernels& kernels() const { return kernels_; }
+  ThreadPool& pool() { return pool_; }
+  // Grows every thread's scratch to at least `floats`; call before the loop that uses it.
+  void reserve_scratch(int64_t floats);
+  float* scratch(int thread) { return scratch_[static_cast<size_t>(thread)].data(); }
+
+  // fn(first, last, thread) over shares of [0, count); by the caller alone when the whole is less
+  // than what waking the threads costs. `work` is roughly the multiply-adds of one item.
+  template <class Fn>
+  void for_each(int64_t count, int64_t work, Fn&& fn) {
+    constexpr int64_t kWorthSharing = 1 << 14;
+    if (count * work < kWorthSharing) {
+      if (count > 0) fn(int64_t{0}, count, 0);
+    } else {
+      pool_.parallel_for(count, fn);
+    }
+  }
+
+ private:
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  std::vector<std::vector<float>> scratch_;  // [threads]
+};
+
+// y[t, n] = sum over k of x[t, k] w[n, k]
+void matmul(Executor& ex, Matrix x, const WeightMatrix& w, Matrix y);
+
+// Row t of `out` is row ids[t] of `table`, times `scale`.
+void embed(Executor& ex, std::span<const Token> ids, const WeightMatrix& table, float scale,
+           Matrix out);
+
+// y = x / sqrt(mean of squares of the row + eps) * weight, row by row; y may be x.
+void rms_norm(Executor& ex, Matrix x, std::span<const float> weight, double eps, Matrix y);
+
+// gate = gelu_tanh(gate) * up
+void gelu_mul(Executor& ex, Matrix gate, Matrix up);
+
+// x += y
+void add(Executor& ex, Matrix x, Matrix y);
+
+// x = cap * tanh(x / cap)
+void softcap(Executor& ex, Matrix x, double cap);
+
+// Cosines and sines of a rotary embedding for the rows of a batch: angle[t, i] = position[t] *
+// inverse_frequency[i], all rounded to f32 where the reference rounds.
+class Rotary {
+ public:
+  // inverse_frequency[i] = theta^(-2i / head_dim) / factor, i < head_dim / 2
+  Rotary(int head_dim, double theta, double factor);
+
+  void set_positions(Executor& ex, std::span<const int64_t> positions);
+
+  // Turns the pairs (i, i + head_dim / 2) of every head of x, [T, heads * head_dim].
+  void apply(Executor& ex, Matrix x) const;
+
+ private:
+  int64_t half_;                          // head_dim / 2
+  std::vector<float> inverse_frequency_;  // [half]
+  std::vector<float> cos_, sin_;          // [T, half]
+};
+
+}  // namespace lapidary
