@@ -32,10 +32,10 @@ enum class KvType { kBF16, kF32 };
 
 struct EngineOptions {
   Compute compute = Compute::kFast;
-  std::optional<KvType> kv_type;  // unset: bf16 when fast, f32 when exact
-  int threads = 0;                // 0: one per core this process may use
-  int64_t context = 0;            // positions to count in the memory forecast; 0: none
-  bool check_memory = true;       // refuse to load what will not fit
+  std::optional<KvType> kv_type = {};  // unset: bf16 when fast, f32 when exact
+  int threads = 0;                     // 0: one per core this process may use
+  int64_t context = 0;                 // positions to count in the memory forecast; 0: none
+  bool check_memory = true;            // refuse to load what will not fit
 };
 
 // Bytes that running a model takes.
@@ -69,9 +69,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Compute compute() const;
   KvType kv_type() const;
   int threads() const;
-  std::string isa() const;        // of the kernels: "avx512"
-  int64_t parameters() const;     // of the text model, a tied embedding counted once
-  int64_t weight_bytes() const;   // of the text model's tensors on disk
+  std::string isa() const;            // of the kernels: "avx512"
+  int64_t parameters() const;         // of the text model, a tied embedding counted once
+  int64_t weight_bytes() const;       // of the text model's tensors on disk
   std::string weight_format() const;  // "bf16", "affine 4-bit, groups of 64", "mixed"
   int64_t vision_tensors() const;     // of the files, left out
   MemoryForecast forecast(int64_t context) const;

@@ -16,11 +16,9 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 
-// The first block that a sliding layer keeps when the next query is at position `length`: the one
-// with the oldest key it sees, and one more so that up to kKvBlock tokens can be trimmed.
-int64_t first_block_kept(int64_t length, int64_t window) {
-  const int64_t oldest_seen = std::max<int64_t>(0, length - window + 1);
-  return std::max<int64_t>(0, oldest_seen / kKvBlock - 1);
+// The oldest position that a query at `length` sees in a layer with a window; 0: no window.
+int64_t oldest_seen(int64_t length, int64_t window) {
+  return window > 0 ? std::max<int64_t>(0, length - window + 1) : 0;
 }
 
 void store_row(const float* from, std::byte* to, int64_t n, DType type) {
@@ -117,8 +115,8 @@ void KvCache::pop_front(Layer& layer, int64_t count) {
 
 void KvCache::release_unseen(int layer_index, int64_t new_length) {
   Layer& layer = layers_[static_cast<size_t>(layer_index)];
-  if (layer.window > 0)
-    pop_front(layer, first_block_kept(new_length, layer.window) - layer.first_block);
+  // One block more than the next query needs, so that up to kKvBlock tokens can be trimmed.
+  pop_front(layer, oldest_seen(new_length, layer.window) / kKvBlock - 1 - layer.first_block);
 }
 
 void KvCache::advance(int64_t n) {
@@ -128,10 +126,8 @@ void KvCache::advance(int64_t n) {
 
 bool KvCache::trim(int64_t length) {
   LAPIDARY_CHECK(length >= 0 && length <= length_, "trim only shortens");
-  for (const Layer& layer : layers_) {
-    const int64_t oldest_seen = std::max<int64_t>(0, length - layer.window + 1);
-    if (layer.window > 0 && layer.first_block * kKvBlock > oldest_seen) return false;
-  }
+  for (const Layer& layer : layers_)
+    if (layer.first_block * kKvBlock > oldest_seen(length, layer.window)) return false;
   length_ = length;
   for (Layer& layer : layers_) {
     const int64_t end = (length + kKvBlock - 1) / kKvBlock;  // blocks that still hold a position
@@ -159,6 +155,10 @@ void KvCache::reset(int64_t length, std::span<const int64_t> first_blocks) {
 std::span<std::byte> KvCache::writable_block(int layer, int64_t block) {
   return {writable(layers_[static_cast<size_t>(layer)], block),
           static_cast<size_t>(pool_->block_bytes())};
+}
+
+int64_t first_needed_block(const Config& config, int layer, int64_t length) {
+  return oldest_seen(length, config.is_sliding(layer) ? config.sliding_window : 0) / kKvBlock;
 }
 
 int64_t kv_cache_bytes(const Config& config, DType type, int64_t context) {

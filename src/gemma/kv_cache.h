@@ -92,6 +92,9 @@ class KvCache {
   std::vector<Layer> layers_;
 };
 
+// The first block that a query at position `length` of `layer` can see keys in.
+int64_t first_needed_block(const Config& config, int layer, int64_t length);
+
 // Bytes a cache of `context` positions holds at most, between steps.
 int64_t kv_cache_bytes(const Config& config, DType type, int64_t context);
 

@@ -145,7 +145,8 @@ bool same_bytes(const WeightMatrix& a, const WeightMatrix& b) {
 
 Model load_model(const std::filesystem::path& folder) {
   Config config = read_config(folder);
-  if (config.head_dim % 16 != 0)  // what the attention kernels take; all real Gemmas have 128 or 256
+  if (config.head_dim % 16 !=
+      0)  // what the attention kernels take; all real Gemmas have 128 or 256
     fail("{}: field 'head_dim': {} is not a multiple of 16", (folder / "config.json").string(),
          config.head_dim);
   const Json json = read_json_file(folder / "config.json");

@@ -1,0 +1,272 @@
+#include "lapidary/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "lapidary/log.h"
+
+#include "base/fail.h"
+#include "base/float16.h"
+#include "base/rng.h"
+#include "base/system.h"
+#include "generate/engine_impl.h"
+
+namespace lapidary {
+
+namespace {
+
+constexpr int64_t kStateBytes = int64_t{40} << 20;  // activations of one chunk, at most
+constexpr int64_t kMaxChunk = 512;
+constexpr int64_t kLogitRows = 8;  // rows of logits at once: 8 MB for Gemma 3's vocabulary
+constexpr int64_t kTokenizerBytes = int64_t{64} << 20;
+
+// Tokens that go through the layers together.
+int64_t chunk_rows(const Config& config) {
+  const int64_t fitting = kStateBytes / State::bytes(config, 1);
+  return std::clamp<int64_t>(fitting / 16 * 16, 16, kMaxChunk);
+}
+
+float rounded(float x, DType type) {
+  if (type == DType::kBF16) return to_float(to_bfloat16(x));
+  if (type == DType::kF16) return to_float(to_float16(x));
+  return x;
+}
+
+std::string gib(int64_t bytes) {
+  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
+}
+
+void check_forecast(const MemoryForecast& need, const std::string& what) {
+  const int64_t available = available_memory_bytes();
+  if (need.total() <= available) return;
+  throw Error(
+      ErrorKind::kResource,
+      fmt::format(
+          "{}: needs {} (weights {}, K/V cache {}, workspace {}), {} of memory are available", what,
+          gib(need.total()), gib(need.weights), gib(need.kv_cache), gib(need.workspace),
+          gib(available)),
+      "use a smaller context, a more strongly quantised model, or --no-memory-check");
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
+                                           const EngineOptions& options) {
+  if (!std::filesystem::is_directory(folder))
+    fail("{}: no such folder; a model is a folder with config.json and *.safetensors",
+         folder.string());
+  if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->folder = folder;
+  impl->model = load_model(folder);
+  impl->generation_config = read_generation_config(folder);
+  const Config& config = impl->model.config;
+
+  const KvType kv_type =
+      options.kv_type.value_or(options.compute == Compute::kExact ? KvType::kF32 : KvType::kBF16);
+  impl->kv_dtype = kv_type == KvType::kF32 ? DType::kF32 : DType::kBF16;
+  impl->kv_pool = std::make_shared<KvBlockPool>(KvCache::block_bytes(config, impl->kv_dtype));
+  // The reference multiplies by sqrt(D) rounded to the type it computes in.
+  const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
+  impl->embed_scale =
+      options.compute == Compute::kExact ? scale : rounded(scale, impl->model.dtype);
+  if (impl->model.vision_tensors > 0)
+    log(LogLevel::kInfo, fmt::format("{}: the image encoder is left out ({} tensors); text only",
+                                     folder.string(), impl->model.vision_tensors));
+
+  // The tokenizer's transient memory is gone before the first page of weights is touched.
+  if (Tokenizer::present(folder)) impl->tokenizer = Tokenizer::load(folder);
+  const int threads = options.threads > 0 ? options.threads : default_thread_count();
+  impl->executor = std::make_unique<Executor>(best_kernels(), threads);
+  log(LogLevel::kDebug, fmt::format("{} threads, {} kernels", threads, best_kernels().isa));
+
+  auto engine = std::shared_ptr<Engine>(new Engine(std::move(impl)));
+  if (options.check_memory) check_forecast(engine->forecast(options.context), folder.string());
+  engine->impl_->state = std::make_unique<State>(config, chunk_rows(config));
+  engine->impl_->logits.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
+  return engine;
+}
+
+const std::filesystem::path& Engine::folder() const {
+  return impl_->folder;
+}
+const Config& Engine::config() const {
+  return impl_->model.config;
+}
+const GenerationConfig& Engine::generation_config() const {
+  return impl_->generation_config;
+}
+bool Engine::has_tokenizer() const {
+  return impl_->tokenizer.has_value();
+}
+
+const Tokenizer& Engine::tokenizer() const {
+  if (!impl_->tokenizer)
+    throw Error(ErrorKind::kInput,
+                fmt::format("{}: no tokenizer.json and no tokenizer.model", impl_->folder.string()),
+                "give token ids with --ids instead of text");
+  return *impl_->tokenizer;
+}
+
+Compute Engine::compute() const {
+  return impl_->options.compute;
+}
+KvType Engine::kv_type() const {
+  return impl_->kv_dtype == DType::kF32 ? KvType::kF32 : KvType::kBF16;
+}
+int Engine::threads() const {
+  return impl_->executor->pool().threads();
+}
+std::string Engine::isa() const {
+  return std::string(impl_->executor->kernels().isa);
+}
+int64_t Engine::parameters() const {
+  return impl_->model.parameters;
+}
+int64_t Engine::vision_tensors() const {
+  return impl_->model.vision_tensors;
+}
+
+namespace {
+
+// fn(matrix) for each matrix that the weights hold, a tied embedding once.
+template <class Fn>
+void for_each_matrix(const Model& model, Fn&& fn) {
+  visit_tensors(model.config, model.weights,
+                [&](const std::string&, const auto& field, int64_t, int64_t) {
+                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>) fn(field);
+                });
+  if (!model.config.tie_word_embeddings) fn(model.weights.lm_head);
+}
+
+}  // namespace
+
+int64_t Engine::weight_bytes() const {
+  int64_t bytes = 0;
+  for_each_matrix(impl_->model, [&](const WeightMatrix& m) { bytes += m.bytes(); });
+  return bytes;
+}
+
+std::string Engine::weight_format() const {
+  std::map<std::string, int64_t> bytes;  // by format
+  for_each_matrix(impl_->model, [&](const WeightMatrix& m) {
+    bytes[m.affine() ? fmt::format("affine {}-bit, groups of {}", m.bits, m.group)
+                     : std::string(name_of(m.dtype))] += m.bytes();
+  });
+  const auto largest = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return bytes.size() == 1 ? largest->first : "mostly " + largest->first;
+}
+
+MemoryForecast Engine::forecast(int64_t context) const {
+  const Config& config = impl_->model.config;
+  MemoryForecast forecast;
+  forecast.weights = weight_bytes();
+  forecast.kv_cache = kv_cache_bytes(config, impl_->kv_dtype, context);
+  forecast.workspace = State::bytes(config, chunk_rows(config)) +
+                       (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
+                       (impl_->tokenizer ? kTokenizerBytes : 0);
+  return forecast;
+}
+
+uint64_t Engine::fingerprint() const {
+  uint64_t hash = 0;
+  const auto add = [&](std::span<const std::byte> bytes) {
+    for (size_t i = 0; i < bytes.size(); i += 8) {
+      uint64_t word = bytes.size();
+      std::memcpy(&word, bytes.data() + i, std::min<size_t>(8, bytes.size() - i));
+      hash = mix64(hash ^ word);
+    }
+  };
+  const auto add_text = [&](const std::string& text) { add(std::as_bytes(std::span(text))); };
+  add_text(config_json(config(), ""));
+  add_text(fmt::format("{}", impl_->embed_scale));
+  // A piece from each of 16 places of every tensor: another fine-tune of the same shape differs.
+  constexpr size_t kPlaces = 16, kPiece = 64;
+  for (const NamedTensor& tensor : impl_->model.checkpoint.tensors()) {
+    add_text(tensor.name + shape_string(tensor.view.shape));
+    const auto bytes = tensor.view.bytes;
+    for (size_t i = 0; i < kPlaces; ++i) {
+      const size_t at = bytes.size() / kPlaces * i;
+      add(bytes.subspan(at, std::min(kPiece, bytes.size() - at)));
+    }
+  }
+  return hash;
+}
+
+void Engine::Impl::run_chunk(std::span<const Segment> segments, std::span<const Token> tokens,
+                             std::span<const int64_t> rows,
+                             const std::function<void(size_t, std::span<const float>)>& fn) const {
+  const Config& config = model.config;
+  forward(*executor, config, model.weights, embed_scale, segments, tokens, *state);
+  const int64_t d = config.hidden_size, v = config.vocab_size;
+  for (size_t done = 0; done < rows.size();) {
+    // Bring the next few wanted rows together: they are ascending, so nothing is overwritten early.
+    const size_t count = std::min<size_t>(kLogitRows, rows.size() - done);
+    for (size_t i = 0; i < count; ++i)
+      std::copy_n(state->h.row(rows[done + i]), d, state->x.row(static_cast<int64_t>(i)));
+    const Matrix h = state->x.rows_from(0, static_cast<int64_t>(count));
+    const Matrix out{logits.data(), h.rows, v};
+    head(*executor, config, model.weights, h, out);
+    for (size_t i = 0; i < count; ++i)
+      fn(done + i, {out.row(static_cast<int64_t>(i)), static_cast<size_t>(v)});
+    done += count;
+  }
+}
+
+void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
+  const std::lock_guard lock(impl_->step_mutex);
+  int64_t total = 0, done = 0;
+  for (const StepItem& item : items) {
+    LAPIDARY_CHECK(item.session->impl_->engine.get() == this, "a session of another engine");
+    item.session->impl_->check_append(item.tokens);
+    total += std::ssize(item.tokens);
+  }
+  std::vector<Impl::Part> parts;
+  for (size_t next = 0, offset = 0; done < total;) {
+    watch.throw_if_stopped();
+    parts.clear();
+    auto room = static_cast<size_t>(impl_->state->max_rows());
+    while (next < items.size() && room > 0) {
+      const auto left = items[next].tokens.subspan(offset);
+      const auto part = left.first(std::min(room, left.size()));
+      const bool last = part.size() == left.size();
+      if (!part.empty()) parts.push_back({items[next].session->impl_.get(), part, last});
+      room -= part.size();
+      offset = last ? 0 : offset + part.size();
+      next += last ? 1 : 0;
+    }
+    done += impl_->run_parts(parts);
+    watch.report(done, total);
+  }
+}
+
+int64_t Engine::Impl::run_parts(std::span<const Part> parts) const {
+  std::vector<Segment> segments;
+  std::vector<Token> tokens;
+  std::vector<int64_t> last_rows;
+  std::vector<Session::Impl*> ending;
+  for (const Part& part : parts) {
+    segments.push_back({&part.session->cache, std::ssize(part.tokens)});
+    tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
+    part.session->logits.clear();
+    if (!part.last) continue;
+    last_rows.push_back(std::ssize(tokens) - 1);
+    ending.push_back(part.session);
+  }
+  run_chunk(segments, tokens, last_rows, [&](size_t i, std::span<const float> row) {
+    ending[i]->logits.assign(row.begin(), row.end());
+  });
+  for (const Part& part : parts)
+    part.session->tokens.insert(part.session->tokens.end(), part.tokens.begin(), part.tokens.end());
+  return std::ssize(tokens);
+}
+
+}  // namespace lapidary

@@ -1,0 +1,62 @@
+// What an Engine and a Session are made of, shared by engine.cc, session.cc and snapshot.cc.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "lapidary/engine.h"
+#include "lapidary/session.h"
+
+#include "gemma/load.h"
+#include "gemma/model.h"
+
+namespace lapidary {
+
+struct Engine::Impl {
+  EngineOptions options;
+  std::filesystem::path folder;
+  Model model;
+  GenerationConfig generation_config;
+  std::optional<Tokenizer> tokenizer;
+  DType kv_dtype = DType::kBF16;
+  float embed_scale = 1;
+  std::shared_ptr<KvBlockPool> kv_pool;
+
+  // A step uses all threads and one state: one at a time, whoever asks.
+  mutable std::mutex step_mutex;
+  mutable std::unique_ptr<Executor> executor;
+  mutable std::unique_ptr<State> state;
+  mutable std::vector<float> logits;  // [kLogitRows, V]
+
+  // Runs a chunk: the layers, and then for each of `rows` (of the chunk, ascending) the logits, in
+  // groups: fn(i, logits of rows[i]).
+  void run_chunk(std::span<const Segment> segments, std::span<const Token> tokens,
+                 std::span<const int64_t> rows,
+                 const std::function<void(size_t, std::span<const float>)>& fn) const;
+
+  // What one item of a step gives to one chunk.
+  struct Part {
+    Session::Impl* session;
+    std::span<const Token> tokens;
+    bool last;  // of the item: its logits are wanted
+  };
+  // The same for parts of sessions: extends their tokens and sets their logits. Returns the rows.
+  int64_t run_parts(std::span<const Part> parts) const;
+};
+
+struct Session::Impl {
+  std::shared_ptr<const Engine> engine;
+  int64_t context;
+  KvCache cache;
+  std::vector<Token> tokens;
+  std::vector<float> logits;  // [V] after the last token, or empty
+
+  Impl(std::shared_ptr<const Engine> e, int64_t c);
+  // Appends that would not fit, or ids that do not exist, are refused before anything is done.
+  void check_append(std::span<const Token> more) const;
+};
+
+}  // namespace lapidary

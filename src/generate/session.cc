@@ -1,0 +1,128 @@
+#include "lapidary/session.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/system.h"
+#include "generate/engine_impl.h"
+
+namespace lapidary {
+
+Session::Impl::Impl(std::shared_ptr<const Engine> e, int64_t c)
+    : engine(std::move(e)),
+      context(c > 0 ? c : engine->config().max_position_embeddings),
+      cache(engine->config(), engine->impl_->kv_dtype, engine->impl_->kv_pool) {}
+
+void Session::Impl::check_append(std::span<const Token> more) const {
+  const int64_t wanted = std::ssize(tokens) + std::ssize(more);
+  if (wanted > context)
+    throw Error(ErrorKind::kInput,
+                fmt::format("{} tokens do not fit the context of {}: {} too many", wanted, context,
+                            wanted - context),
+                "shorten the prompt or raise the context");
+  const int vocab = engine->config().vocab_size;
+  for (const Token id : more)
+    if (id < 0 || id >= vocab) fail("token id {} is not in the vocabulary of {}", id, vocab);
+}
+
+Session::Session(std::shared_ptr<const Engine> engine, int64_t context)
+    : impl_(std::make_unique<Impl>(std::move(engine), context)) {
+  if (context < 0) fail_usage("context: {} is negative", context);
+  // Only a length that was asked for is checked: nobody fills 128k positions by accident.
+  if (context == 0 || !impl_->engine->impl_->options.check_memory) return;
+  const int64_t need = impl_->engine->forecast(impl_->context).kv_cache;
+  if (const int64_t available = available_memory_bytes(); need > available)
+    throw Error(
+        ErrorKind::kResource,
+        fmt::format("a context of {} tokens needs {} MiB for keys and values; {} MiB of memory "
+                    "are available",
+                    impl_->context, need >> 20, available >> 20),
+        "use a smaller context");
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+const Engine& Session::engine() const {
+  return *impl_->engine;
+}
+int64_t Session::context() const {
+  return impl_->context;
+}
+int64_t Session::length() const {
+  return std::ssize(impl_->tokens);
+}
+std::span<const Token> Session::tokens() const {
+  return impl_->tokens;
+}
+int64_t Session::kv_bytes() const {
+  return impl_->cache.bytes();
+}
+std::span<const float> Session::logits() const {
+  return impl_->logits;
+}
+
+std::span<const float> Session::append(std::span<const Token> tokens, const Watch& watch) {
+  const StepItem item{this, tokens};
+  impl_->engine->step({&item, 1}, watch);
+  return impl_->logits;
+}
+
+void Session::score(std::span<const Token> tokens,
+                    const std::function<void(int64_t, std::span<const float>)>& fn,
+                    const Watch& watch) {
+  const Engine::Impl& engine = *impl_->engine->impl_;
+  const std::lock_guard lock(engine.step_mutex);
+  impl_->check_append(tokens);
+  for (size_t done = 0; done < tokens.size();) {
+    watch.throw_if_stopped();
+    const auto part = tokens.subspan(
+        done, std::min(tokens.size() - done, static_cast<size_t>(engine.state->max_rows())));
+    std::vector<int64_t> rows(part.size());
+    std::iota(rows.begin(), rows.end(), 0);
+    const Segment segment{&impl_->cache, std::ssize(part)};
+    engine.run_chunk({&segment, 1}, part, rows, [&](size_t i, std::span<const float> logits) {
+      fn(static_cast<int64_t>(done + i), logits);
+      if (i + 1 == part.size()) impl_->logits.assign(logits.begin(), logits.end());
+    });
+    impl_->tokens.insert(impl_->tokens.end(), part.begin(), part.end());
+    done += part.size();
+    watch.report(static_cast<int64_t>(done), std::ssize(tokens));
+  }
+}
+
+int64_t Session::sync(std::span<const Token> wanted, const Watch& watch) {
+  const auto& have = impl_->tokens;
+  const auto [h, w] = std::mismatch(have.begin(), have.end(), wanted.begin(), wanted.end());
+  if (w == wanted.end() && h == have.end() && !impl_->logits.empty()) return 0;
+  auto common = w - wanted.begin();
+  if (common == std::ssize(wanted) && common > 0) --common;  // its logits are wanted
+  const int64_t recomputed = trim(common, watch);
+  append(wanted.subspan(static_cast<size_t>(common)), watch);
+  return recomputed + std::ssize(wanted) - common;
+}
+
+int64_t Session::trim(int64_t length, const Watch& watch) {
+  LAPIDARY_CHECK(length >= 0 && length <= this->length(), "trim only shortens");
+  if (length == this->length()) return 0;
+  impl_->logits.clear();
+  if (impl_->cache.trim(length)) {
+    impl_->tokens.resize(static_cast<size_t>(length));
+    return 0;
+  }
+  const std::vector<Token> kept(impl_->tokens.begin(), impl_->tokens.begin() + length);
+  *impl_ = Impl(impl_->engine, impl_->context);
+  append(kept, watch);
+  impl_->logits.clear();
+  return length;
+}
+
+Session Session::fork() const {
+  return Session(std::make_unique<Impl>(*impl_));
+}
+
+}  // namespace lapidary

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Holds lapidary against Hugging Face transformers and mlx-lm on random checkpoints of real shapes.
+
+For each preset `lapidary synth` writes a checkpoint, `lapidary score` writes its logits for fixed random ids, and the
+other program reads the same checkpoint. Every check prints one line; the last line counts them. What few positions
+cannot show, such as a window of 4096, the golden files do.
+
+The bounds are on rms(difference) / std(logits).
+  1e-4  Both compute in float32, whose unit roundoff is 6e-8. A dot product of n terms is off by about sqrt(n) of that,
+        which is 6e-6 for the longest here (n = 9216), and the residual stream adds some 4 such errors per layer at
+        random: sqrt(4 * 26) * 6e-6 = 6e-5.
+  1e-1  mlx-lm left in bfloat16, as its users run it, against float32. The unit roundoff is 2^-9 = 2e-3; some 10 values
+        are rounded in each layer, 18 layers add at random to sqrt(180) * 2e-3 = 2.6e-2 of the stream, and mlx-lm rounds
+        sqrt(hidden) and 1 + norm weight besides. Four times that is allowed.
+"""
+
+import argparse
+import gc
+import importlib.util
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+BOUND_F32 = 1e-4
+BOUND_BF16 = 1e-1
+PRESETS = ("gemma-3-270m", "gemma-2-2b")
+MLX_PRESET = "gemma-3-270m"
+
+
+class Checks:
+    """Prints a line for every check and remembers how many passed."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def report(self, name: str, ok: bool, detail: str):
+        self.passed += ok
+        self.failed += not ok
+        print(f"{'PASS' if ok else 'FAIL'} {name}: {detail}", flush=True)
+
+    def compare(self, name: str, ours, theirs, bound: float):
+        """Passes when the two sets of logits [T, vocab] agree within the bound; NaN does not pass."""
+        if ours.shape != theirs.shape:
+            self.report(name, False, f"logits of shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}")
+            return
+        difference = ours.double() - theirs.double()
+        relative = (difference.pow(2).mean().sqrt() / theirs.double().std()).item()
+        largest = difference.abs().max().item()
+        agree = (ours.argmax(-1) == theirs.argmax(-1)).double().mean().item()
+        detail = f"rms/std {relative:.2e} (bound {bound:.0e}), max abs {largest:.2e}, top-1 agreement {agree:.1%}"
+        self.report(name, relative <= bound, detail)
+
+
+class Lapidary:
+    """The program under test."""
+
+    def __init__(self, program: Path):
+        self.program = program
+
+    def run(self, *args):
+        """Runs a verb and returns its standard output; a failure carries what the program said."""
+        command = [str(self.program), *map(str, args)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stderr.strip()}")
+        return done.stdout
+
+    def synth(self, preset: str, folder: Path, *storage):
+        self.run("synth", "--preset", preset, *storage, "--seed", 0, "-o", folder)
+
+    def logits(self, folder: Path, ids, file: Path):
+        """The logits [T, vocab] in float32, and the mean loss that the program reports."""
+        listed = ",".join(map(str, ids))
+        out = self.run(
+            "score", "-m", folder, "--compute", "exact", "--ids", listed, "--logits", file, "--json"
+        )  # fmt: skip
+        return load_file(file)["logits"], json.loads(out)["nll"]
+
+
+def fixed_ids(folder: Path, count: int):
+    """<bos> and ids drawn from the checkpoint's vocabulary, the same in every run."""
+    config = json.loads((folder / "config.json").read_text())
+    vocab = config.get("text_config", config)["vocab_size"]
+    rng = random.Random(0)
+    return [2] + [rng.randrange(5, vocab) for _ in range(count - 1)]
+
+
+def mean_nll(logits, ids):
+    """Nats per token, teacher forced."""
+    return torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(ids[1:])).item()
+
+
+@torch.no_grad()
+def transformers_logits(folder: Path, ids):
+    """What transformers computes in float32 with eager attention. The model is freed before this returns."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", low_cpu_mem_usage=True
+    )
+    logits = model.eval()(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().clone()
+    del model
+    gc.collect()
+    return logits
+
+
+def mlx_logits(folder: Path, ids, exact: bool):
+    """What mlx-lm computes: in the checkpoint's dtype, or with `exact` in float32.
+
+    mlx-lm multiplies the embedding by sqrt(hidden) rounded to bfloat16. `exact` hands it embeddings that undo the
+    rounding, since transformers and lapidary round in float32 here.
+    """
+    import mlx.core as mx
+    import numpy as np
+    from mlx_lm.utils import load_model
+
+    mx.set_default_device(mx.cpu)
+    model, config = load_model(folder)
+    tokens = mx.array([ids])
+    if exact:
+        model.set_dtype(mx.float32)
+        scale = config["hidden_size"] ** 0.5
+        rounded = mx.array(scale, mx.bfloat16).astype(mx.float32).item()
+        out = model(tokens, input_embeddings=model.model.embed_tokens(tokens) * (scale / rounded))
+    else:
+        out = model(tokens)
+    return torch.from_numpy(np.array(out[0].astype(mx.float32)))
+
+
+def check_transformers(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
+    """A bfloat16 checkpoint against transformers."""
+    folder = work / preset
+    lapidary.synth(preset, folder, "--dtype", "bf16")
+    ids = fixed_ids(folder, positions)
+    ours, nll = lapidary.logits(folder, ids, work / f"{preset}.safetensors")
+    theirs = transformers_logits(folder, ids)
+    checks.compare(f"{preset} bf16, transformers", ours, theirs, BOUND_F32)
+    expected = mean_nll(theirs, ids)
+    difference = abs(nll - expected)
+    checks.report(f"{preset} bf16, nll", difference <= 1e-4 * expected, f"{nll:.6f}, expected {expected:.6f}")
+
+
+def check_mlx(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
+    """A 4-bit MLX checkpoint against mlx-lm, in float32 and as its users run it."""
+    folder = work / f"{preset}-4bit"
+    lapidary.synth(preset, folder, "--bits", 4, "--group-size", 64)
+    ids = fixed_ids(folder, positions)
+    ours, _ = lapidary.logits(folder, ids, work / f"{preset}-4bit.safetensors")
+    checks.compare(f"{preset} 4-bit, mlx-lm in float32", ours, mlx_logits(folder, ids, exact=True), BOUND_F32)
+    checks.compare(f"{preset} 4-bit, mlx-lm as it is", ours, mlx_logits(folder, ids, exact=False), BOUND_BF16)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lapidary", type=Path, required=True, help="the program, say build/bin/lapidary")
+    parser.add_argument("--work", type=Path, default=Path("build/interop"), help="where checkpoints go meanwhile")
+    parser.add_argument("--preset", action="append", help=f"may be repeated (default: {', '.join(PRESETS)})")
+    parser.add_argument("--positions", type=int, default=64, help="tokens to compare with transformers (64)")
+    parser.add_argument("--mlx-positions", type=int, default=8, help="tokens to compare with mlx-lm (8)")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    checks, lapidary = Checks(), Lapidary(args.lapidary)
+    runs = [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
+    if importlib.util.find_spec("mlx_lm"):
+        runs.append((check_mlx, MLX_PRESET, args.mlx_positions))
+    else:
+        print("mlx-lm is not installed: not compared")
+    for check, preset, positions in runs:
+        scratch = args.work / "checkpoint"  # one at a time on disk: the larger takes 5 GB
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            check(checks, lapidary, preset, scratch, positions)
+        except Exception as error:  # one program's failure must not hide the others' results
+            checks.report(f"{preset}, {check.__name__}", False, f"{type(error).__name__}: {error}")
+        finally:
+            shutil.rmtree(scratch)
+    print(f"{checks.passed} passed, {checks.failed} failed")
+    sys.exit(checks.failed > 0 or checks.passed == 0)
+
+
+if __name__ == "__main__":
+    main()
