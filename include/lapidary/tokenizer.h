@@ -1,7 +1,9 @@
 // room: text
-// Text to token ids and back, as Gemma's own tokenizers do it (SentencePiece BPE with byte fallback).
+// Text to token ids and back, as Gemma's own tokenizers do it (SentencePiece BPE with byte
+// fallback).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -20,6 +22,14 @@ enum class ControlText {
   kLiteral,  // stays text: for text that comes from someone else
 };
 
+// A piece as SentencePiece's and GGUF's files hold it. The types have the numbers they have there.
+enum class PieceType : uint8_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
+struct ScoredPiece {
+  std::string_view text;
+  float score;
+  PieceType type;
+};
+
 // Immutable, safe to share between threads. Ids equal those of HF tokenizers on any UTF-8 text;
 // bytes that are not UTF-8 are encoded by byte fallback and come back unchanged.
 class Tokenizer {
@@ -27,6 +37,12 @@ class Tokenizer {
   // Reads `folder`/tokenizer.json or, without it, `folder`/tokenizer.model. Throws Error{kInput}
   // naming the file and the entry that is missing, doubled or out of range.
   static Tokenizer load(const std::filesystem::path& folder);
+  // The same from memory: the contents of a tokenizer.json, of a tokenizer.model, or the pieces in
+  // the order of their ids. `name` stands for the file in messages. Nothing is kept of the
+  // arguments.
+  static Tokenizer from_json(std::string_view json, const std::string& name);
+  static Tokenizer from_sentencepiece(std::string_view bytes, const std::string& name);
+  static Tokenizer from_pieces(std::span<const ScoredPiece> pieces, const std::string& name);
   // Whether `folder` has one of the two files.
   static bool present(const std::filesystem::path& folder);
 
@@ -38,11 +54,13 @@ class Tokenizer {
   std::vector<Token> encode(std::string_view text, ControlText control = ControlText::kParse) const;
 
   // The text of `ids`. Control tokens are left out unless `with_control`; byte tokens that do not
-  // form UTF-8 come back as the bytes they are.
+  // form UTF-8 come back as the bytes they are. Ids of size() and above, which the padded embedding
+  // tables of some checkpoints can produce, have no text. decode(encode(x), true) == x, except that
+  // U+2581 in text comes back as a space, as in the reference.
   std::string decode(std::span<const Token> ids, bool with_control = false) const;
 
-  int size() const;                                       // ids are 0 .. size() - 1
-  std::string_view piece(Token id) const;                 // as spelled in the file: "▁the", "<0x0A>"
+  int size() const;                        // ids are 0 .. size() - 1
+  std::string_view piece(Token id) const;  // as in the file: "▁the", "<0x0A>"; or ""
   bool is_control(Token id) const;
   std::optional<Token> find(std::string_view piece) const;  // the id of a piece
   Token bos() const;

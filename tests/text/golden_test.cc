@@ -1,0 +1,94 @@
+// Equality of ids with HF tokenizers, on files made by tools/make_tokenizer_golden.py.
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+#include "test_tokenizers.h"
+
+namespace lapidary {
+namespace {
+
+constexpr const char* kGolden = LAPIDARY_SOURCE_DIR "/tests/golden/tokenizer/";
+
+Json read(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return Json::parse(file);
+}
+
+class RealTokenizer : public testing::TestWithParam<const char*> {
+ protected:
+  static Tokenizer load() { return Tokenizer::load(real_tokenizer(GetParam())); }
+  static bool absent() { return !Tokenizer::present(real_tokenizer(GetParam())); }
+};
+
+#define SKIP_WITHOUT_TOKENIZER() \
+  if (absent())                  \
+  GTEST_SKIP() << real_tokenizer(GetParam()) << " is absent: tools/fetch_tokenizers.sh fetches it"
+
+TEST_P(RealTokenizer, GivesTheIdsOfHfTokenizers) {
+  SKIP_WITHOUT_TOKENIZER();
+  const Tokenizer tokenizer = load();
+  const Json strings = read(kGolden + std::string("strings.json"));
+  const Json ids = read(kGolden + std::string(GetParam()) + ".json");
+  ASSERT_GE(strings.size(), 2000u);
+  ASSERT_EQ(strings.size(), ids.size());
+  for (size_t i = 0; i < strings.size(); ++i) {
+    const auto text = strings[i].get<std::string>();
+    EXPECT_EQ(tokenizer.encode(text), ids[i].get<std::vector<Token>>())
+        << "string " << i << ": " << strings[i];
+  }
+}
+
+TEST_P(RealTokenizer, GivesEachStringBack) {
+  SKIP_WITHOUT_TOKENIZER();
+  const Tokenizer tokenizer = load();
+  for (const Json& string : read(kGolden + std::string("strings.json"))) {
+    auto text = string.get<std::string>();
+    for (const ControlText control : {ControlText::kParse, ControlText::kLiteral}) {
+      const std::vector<Token> ids = tokenizer.encode(text, control);
+      const std::string expected = as_decoded(text);
+      EXPECT_EQ(tokenizer.decode(ids, true), expected);
+      StreamDecoder stream(tokenizer, true);
+      std::string streamed;
+      for (const Token id : ids) streamed += stream.put(id);
+      EXPECT_EQ(streamed + stream.finish(), expected);
+      if (control == ControlText::kParse) continue;
+      for (const Token id : ids) EXPECT_FALSE(tokenizer.is_control(id)) << string;
+    }
+  }
+}
+
+// The strings one after another make the call's word cache work and cross their borders.
+TEST_P(RealTokenizer, RemembersWordsRightly) {
+  SKIP_WITHOUT_TOKENIZER();
+  const Tokenizer tokenizer = load();
+  std::string all;
+  std::vector<Token> expected;
+  for (const Json& string : read(kGolden + std::string("strings.json"))) {
+    const auto text = string.get<std::string>();
+    const std::vector<Token> ids = tokenizer.encode(text + "<eos>");
+    all += text + "<eos>";
+    expected.insert(expected.end(), ids.begin(), ids.end());
+  }
+  EXPECT_EQ(tokenizer.encode(all), expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gemma, RealTokenizer, testing::Values("gemma2", "gemma3"),
+                         [](const auto& test) { return std::string(test.param); });
+
+// The built-in model's tokenizer, with ids by transformers.
+TEST(TinyModel, GivesTheIdsOfHfTokenizers) {
+  const std::string file = kGolden + std::string("tiny.json");
+  const std::string folder = LAPIDARY_SOURCE_DIR "/models/tiny";
+  if (!std::filesystem::exists(file) || !Tokenizer::present(folder))
+    GTEST_SKIP() << "no " << file << " or no tokenizer in " << folder;
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  for (const Json& row : read(file).at("strings")) {
+    EXPECT_EQ(tokenizer.encode(row.at("text").get<std::string>()),
+              row.at("ids").get<std::vector<Token>>())
+        << row;
+  }
+}
+
+}  // namespace
+}  // namespace lapidary
