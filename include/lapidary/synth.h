@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,18 +18,27 @@ std::vector<std::string> preset_names();
 // Throws Error{kUsage} listing the presets.
 Config preset(const std::string& name);
 
+// Sizes to use in place of a preset's; layers follow the family's pattern of kinds.
+struct ShapeOverrides {
+  std::optional<int> layers, hidden, ffn, heads, kv_heads, head_dim, vocab, window;
+};
+// Throws Error{kUsage} naming the size that cannot be.
+Config with_overrides(Config config, const ShapeOverrides& overrides);
+
 struct SynthOptions {
   int bits = 0;  // 0: dense; else MLX affine 2, 3, 4, 5, 6 or 8
   int group_size = 64;
   std::string dtype = "bf16";  // or "f16", "f32": of dense weights, or of scales and biases
   uint64_t seed = 0;
+  int threads = 0;  // 0: one per core this process may use; the bytes do not depend on it
 };
 
 // Writes config.json, generation_config.json and model.safetensors into `folder`, which is made if
 // need be and must not hold a model yet. The same config, options and seed give the same bytes.
-// Weights are nearly normal with HF's initial standard deviation of 0.02; norms vary a little around
-// theirs. No tokenizer: use --ids. Throws Error{kUsage} for options that cannot be and
-// Error{kResource} when the disk does not do; nothing is left behind then.
+// Weights are nearly normal with HF's initial standard deviation of 0.02; norms vary a little
+// around theirs. No tokenizer: use --ids. Throws Error{kUsage} for options that cannot be,
+// Error{kInput} when there is a model already, Error{kResource} when the disk does not do and
+// Error{kInterrupted} on a stop request; nothing is left behind then.
 void synthesize(const Config& config, const SynthOptions& options,
                 const std::filesystem::path& folder, const Watch& watch = {});
 

@@ -1,0 +1,194 @@
+#include "lapidary/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string_view>
+#include <vector>
+
+#include "base/fail.h"
+#include "base/rng.h"
+
+namespace lapidary {
+
+namespace {
+
+// A token that may still be drawn.
+struct Candidate {
+  float logit;
+  Token id;
+  float weight;  // probability up to a factor that all share
+};
+
+// The order of likelihood; the lower id first among equals, so that it is a total one.
+bool more_likely(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+void check_finite(std::span<const float> logits) {
+  uint32_t largest = 0;  // NaN and infinity are the largest magnitudes, seen as integers
+  for (const float x : logits)
+    largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7fffffffu);
+  if (largest >= 0x7f800000u) fail("logits are not finite");
+}
+
+bool has_penalties(const SamplerOptions& o) {
+  return o.repetition_penalty != 1 || o.frequency_penalty != 0 || o.presence_penalty != 0;
+}
+
+// What bias and penalties make of one logit. Kept finite whatever the options say.
+void adjust(float& logit, double value) {
+  logit = static_cast<float>(std::clamp(value, -1e30, 1e30));
+}
+
+void apply_penalties(const SamplerOptions& o, std::span<const Token> timeline,
+                     std::vector<float>& logits) {
+  const auto window = o.penalty_window < 0
+                          ? timeline.size()
+                          : std::min(timeline.size(), static_cast<size_t>(o.penalty_window));
+  std::vector<Token> recent(timeline.end() - static_cast<std::ptrdiff_t>(window), timeline.end());
+  std::sort(recent.begin(), recent.end());
+  for (size_t i = 0, next = 0; i < recent.size(); i = next) {
+    while (next < recent.size() && recent[next] == recent[i]) ++next;
+    if (static_cast<size_t>(recent[i]) >= logits.size()) continue;
+    float& logit = logits[static_cast<size_t>(recent[i])];
+    const double value = logit > 0 ? logit / o.repetition_penalty : logit * o.repetition_penalty;
+    adjust(logit, value - static_cast<double>(next - i) * o.frequency_penalty - o.presence_penalty);
+  }
+}
+
+// Every token, in the order of ids.
+std::vector<Candidate> all_candidates(std::span<const float> logits) {
+  std::vector<Candidate> all(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) all[i] = {logits[i], static_cast<Token>(i), 0};
+  return all;
+}
+
+// The k most likely tokens, most likely first, in one pass: a buffer of twice that many is cut to
+// the best k whenever it is full, and from then on only what beats the last of them goes in.
+std::vector<Candidate> top_candidates(std::span<const float> logits, size_t k) {
+  std::vector<Candidate> best;
+  const size_t room = std::max<size_t>(2 * k, 1024);
+  best.reserve(room);
+  const auto cut = [&] {
+    std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k - 1), best.end(),
+                     more_likely);
+    best.resize(k);
+  };
+  float bar = -std::numeric_limits<float>::infinity();  // ids ascend: an equal logit comes too late
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > bar)) continue;
+    best.push_back({logits[i], static_cast<Token>(i), 0});
+    if (best.size() < room) continue;
+    cut();
+    bar = best[k - 1].logit;
+  }
+  if (best.size() > k) cut();
+  std::sort(best.begin(), best.end(), more_likely);
+  return best;
+}
+
+// Sets the weights, the most likely token's being 1, and returns their sum.
+double weigh(std::vector<Candidate>& candidates, double temperature) {
+  float highest = candidates[0].logit;
+  for (const Candidate& c : candidates) highest = std::max(highest, c.logit);
+  double sum = 0;
+  for (Candidate& c : candidates) {
+    const double distance = (static_cast<double>(c.logit) - highest) / temperature;
+    c.weight = std::exp(static_cast<float>(distance));
+    sum += c.weight;
+  }
+  return sum;
+}
+
+// Keeps the most likely until their share of `sum` reaches p, in the order of likelihood. Sorts no
+// more than it keeps, about: the tail of a vocabulary stays unsorted.
+void keep_top_p(std::vector<Candidate>& candidates, double p, double sum) {
+  double reached = 0;
+  size_t sorted = 0;
+  for (size_t kept = 0; kept < candidates.size(); ++kept) {
+    if (kept == sorted) {
+      const auto first = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+      sorted = std::min(candidates.size(), std::max<size_t>(256, 4 * sorted));
+      const auto last = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+      if (last != candidates.end()) std::nth_element(first, last, candidates.end(), more_likely);
+      std::sort(first, last, more_likely);
+    }
+    reached += candidates[kept].weight;
+    if (reached >= p * sum) {
+      candidates.resize(kept + 1);
+      return;
+    }
+  }
+}
+
+Token draw(const std::vector<Candidate>& candidates, double uniform) {
+  double sum = 0;
+  for (const Candidate& c : candidates) sum += c.weight;
+  double left = uniform * sum;
+  for (const Candidate& c : candidates) {
+    left -= c.weight;
+    if (left < 0) return c.id;
+  }
+  return candidates[0].id;  // the sum rounded the other way
+}
+
+}  // namespace
+
+void check_sampler_options(const SamplerOptions& o, int vocab_size) {
+  const auto refuse = [](std::string_view name, auto value, std::string_view expected) {
+    fail_usage("{}: {} given, expected {}", name, value, expected);
+  };
+  const auto finite = [&](std::string_view name, double value) {
+    if (!std::isfinite(value)) refuse(name, value, "a finite number");
+  };
+  if (!(o.temperature >= 0) || std::isinf(o.temperature))
+    refuse("temp", o.temperature, "0 (greedy) or more");
+  if (o.top_k < 0) refuse("top-k", o.top_k, "0 (all) or more");
+  if (!(o.top_p > 0 && o.top_p <= 1)) refuse("top-p", o.top_p, "more than 0 and at most 1 (all)");
+  if (!(o.min_p >= 0 && o.min_p < 1)) refuse("min-p", o.min_p, "0 (all) or more, below 1");
+  if (!(o.repetition_penalty > 0) || std::isinf(o.repetition_penalty))
+    refuse("repeat-penalty", o.repetition_penalty, "more than 0; 1 is none");
+  finite("frequency-penalty", o.frequency_penalty);
+  finite("presence-penalty", o.presence_penalty);
+  if (o.penalty_window < -1)
+    refuse("repeat-last-n", o.penalty_window, "-1 (the whole timeline) or more");
+  for (const auto& [id, bias] : o.logit_bias) {
+    if (id < 0 || id >= vocab_size)
+      fail_usage("logit-bias: token id {} is not in the vocabulary of {}", id, vocab_size);
+    finite("logit-bias", bias);
+  }
+}
+
+Token sample(const SamplerOptions& o, std::span<const float> all_logits,
+             std::span<const Token> timeline, int usable_vocab) {
+  LAPIDARY_CHECK(usable_vocab > 0 && static_cast<size_t>(usable_vocab) <= all_logits.size(),
+                 fmt::format("{} of {} logits", usable_vocab, all_logits.size()));
+  std::span<const float> logits = all_logits.first(static_cast<size_t>(usable_vocab));
+  check_finite(logits);
+  std::vector<float> adjusted;
+  if (!o.logit_bias.empty() || has_penalties(o)) {
+    adjusted.assign(logits.begin(), logits.end());
+    for (const auto& [id, bias] : o.logit_bias) {
+      if (id < 0 || id >= usable_vocab) continue;
+      float& logit = adjusted[static_cast<size_t>(id)];
+      adjust(logit, static_cast<double>(logit) + bias);
+    }
+    if (has_penalties(o)) apply_penalties(o, timeline, adjusted);
+    logits = adjusted;
+  }
+  if (o.temperature == 0)
+    return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+
+  const bool cut = o.top_k > 0 && static_cast<size_t>(o.top_k) < logits.size();
+  auto candidates =
+      cut ? top_candidates(logits, static_cast<size_t>(o.top_k)) : all_candidates(logits);
+  const double sum = weigh(candidates, o.temperature);
+  if (o.top_p < 1) keep_top_p(candidates, o.top_p, sum);
+  if (o.min_p > 0)  // the most likely weighs 1
+    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < o.min_p; });
+  return draw(candidates, CounterRng(o.seed).uniform(timeline.size()));
+}
+
+}  // namespace lapidary
