@@ -101,7 +101,7 @@ class State {
  private:
   int64_t max_rows_;
   Config config_;
-  std::vector<float> memory_;
+  AlignedVector<float> memory_;
 };
 
 // One transformer layer on every row of the batch (layer.cc).

@@ -9,6 +9,7 @@
 
 #include "lapidary/token.h"
 
+#include "base/aligned_vector.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
 
@@ -54,7 +55,7 @@ class Executor {
  private:
   const Kernels& kernels_;
   ThreadPool pool_;
-  std::vector<std::vector<float>> scratch_;  // [threads]
+  std::vector<AlignedVector<float>> scratch_;  // [threads]
 };
 
 // y[t, n] = sum over k of x[t, k] w[n, k]

@@ -17,7 +17,6 @@ namespace lapidary::simd {
 
 constexpr int64_t kPanelRows = 16;
 constexpr int64_t kBlockCols = 1024;  // of K; a multiple of 16
-constexpr int64_t kStreamTokens = 3;
 
 // Decoders of one row of weights: begin(g) before the columns of group g, then at(k) for the
 // columns k .. k+15. A dense row is one group, and at(k, count) gives what is left of it at the
@@ -195,7 +194,7 @@ void matmul_rows(const MatmulArgs& a) {
     case 2:
       return stream<F, Row, 2>(a);
     case 3:
-      return stream<F, Row, kStreamTokens>(a);
+      return stream<F, Row, 3>(a);
     default:
       return panels<F, Row>(a);
   }

