@@ -27,10 +27,42 @@ bool more_likely(const Candidate& a, const Candidate& b) {
 }
 
 void check_finite(std::span<const float> logits) {
-  uint32_t largest = 0;  // NaN and infinity are the largest magnitudes, seen as integers
-  for (const float x : logits)
-    largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7fffffffu);
-  if (largest >= 0x7f800000u) fail("logits are not finite");
+  int32_t largest = 0;  // NaN and infinity are the largest magnitudes, seen as integers
+  for (const float x : logits) largest = std::max(largest, std::bit_cast<int32_t>(x) & 0x7fffffff);
+  if (largest >= 0x7f800000) fail("logits are not finite");
+}
+
+// The largest of a block, by lanes: compilers make vector code of it on any CPU.
+constexpr size_t kBlock = 64;
+float block_max(const float* x) {
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
+  std::copy_n(x, kLanes, lanes);
+  for (size_t i = kLanes; i < kBlock; i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane)
+      lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+// fn(id, logit) for logits greater than what fn last returned, in the order of ids.
+template <class Fn>
+void for_each_above(std::span<const float> logits, Fn&& fn) {
+  float bar = -std::numeric_limits<float>::infinity();
+  for (size_t block = 0; block < logits.size(); block += kBlock) {
+    const size_t end = std::min(block + kBlock, logits.size());
+    if (end == block + kBlock && block_max(&logits[block]) <= bar) continue;
+    for (size_t i = block; i < end; ++i)
+      if (logits[i] > bar) bar = fn(static_cast<Token>(i), logits[i]);
+  }
+}
+
+Token most_likely(std::span<const float> logits) {
+  Token best = 0;
+  for_each_above(logits, [&](Token id, float logit) {
+    best = id;
+    return logit;
+  });
+  return best;
 }
 
 bool has_penalties(const SamplerOptions& o) {
@@ -69,7 +101,7 @@ std::vector<Candidate> all_candidates(std::span<const float> logits) {
 // the best k whenever it is full, and from then on only what beats the last of them goes in.
 std::vector<Candidate> top_candidates(std::span<const float> logits, size_t k) {
   std::vector<Candidate> best;
-  const size_t room = std::max<size_t>(2 * k, 1024);
+  const size_t room = std::max<size_t>(2 * k, 256);
   best.reserve(room);
   const auto cut = [&] {
     std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k - 1), best.end(),
@@ -77,13 +109,14 @@ std::vector<Candidate> top_candidates(std::span<const float> logits, size_t k) {
     best.resize(k);
   };
   float bar = -std::numeric_limits<float>::infinity();  // ids ascend: an equal logit comes too late
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (!(logits[i] > bar)) continue;
-    best.push_back({logits[i], static_cast<Token>(i), 0});
-    if (best.size() < room) continue;
-    cut();
-    bar = best[k - 1].logit;
-  }
+  for_each_above(logits, [&](Token id, float logit) {
+    best.push_back({logit, id, 0});
+    if (best.size() == room) {
+      cut();
+      bar = best[k - 1].logit;
+    }
+    return bar;
+  });
   if (best.size() > k) cut();
   std::sort(best.begin(), best.end(), more_likely);
   return best;
@@ -178,8 +211,7 @@ Token sample(const SamplerOptions& o, std::span<const float> all_logits,
     if (has_penalties(o)) apply_penalties(o, timeline, adjusted);
     logits = adjusted;
   }
-  if (o.temperature == 0)
-    return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (o.temperature == 0) return most_likely(logits);
 
   const bool cut = o.top_k > 0 && static_cast<size_t>(o.top_k) < logits.size();
   auto candidates =
