@@ -173,9 +173,11 @@ TEST(TokenizerJson, UnsupportedSteps) {
                                     {"invert", false}};
             }),
             "no error");
-  EXPECT_EQ(error_with([](Json& j) { j["decoder"]["decoders"].erase(2); }),
-            "t.json: decoder: decoder 'Sequence' is not supported, only Sequence of Replace '▁' by "
-            "' ', ByteFallback, Fuse");
+  const std::string decoder =
+      "t.json: decoder: decoder 'Sequence' is not supported, only Sequence of Replace '▁' by ' ', "
+      "ByteFallback, Fuse";
+  EXPECT_EQ(error_with([](Json& j) { j["decoder"]["decoders"].erase(2); }), decoder);
+  EXPECT_EQ(error_with([](Json& j) { j["decoder"]["decoders"][2]["type"] = "Strip"; }), decoder);
   const auto model = [](const char* key, Json value) {
     return error_with([&](Json& j) { j["model"][key] = value; });
   };
