@@ -27,7 +27,7 @@ setup:
 
 build: setup-build
 	@cmake --preset release -DLAPIDARY_TESTS=OFF >/dev/null
-	@cmake --build build -j $(JOBS) --target lapidary
+	@cmake --build build -j $(JOBS) --target lapidary_pages
 
 demo: build
 	@echo

@@ -320,6 +320,7 @@ int take_lines(Chat& chat) {
 int run(const Options& o) {
   apply(o.verbosity);
   if (o.tokens < -1) fail_usage("-n: {} given, expected -1 (until the end) or more", o.tokens);
+  check(o.sampling);
   const auto engine = load_engine(o.model, o.verbosity);
   engine->tokenizer();  // throws without one
   Chat chat(o, engine);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -21,7 +22,7 @@ CLI::Option* choices(CLI::Option* option, std::initializer_list<const char*> nam
       [allowed](std::string& value) {
         for (const std::string& name : allowed)
           if (name == value) return std::string();
-        return fmt::format("'{}' given, expected {}", value, fmt::join(allowed, " or "));
+        return fmt::format("'{}' given, expected one of {}", value, fmt::join(allowed, ", "));
       },
       "");
   return option->type_name(fmt::format("{}", fmt::join(allowed, "|")))->check(one_of);
@@ -95,8 +96,9 @@ std::pair<Token, float> parse_bias(const std::string& text) {
 
 }  // namespace
 
-SamplerOptions resolve(const SamplingFlags& flags, const Engine& engine) {
-  const GenerationConfig& model = engine.generation_config();
+namespace {
+
+SamplerOptions with_defaults(const SamplingFlags& flags, const GenerationConfig& model) {
   SamplerOptions o = flags.options;
   o.temperature = flags.temp.value_or(model.temperature.value_or(1.0));
   o.top_k = flags.top_k.value_or(model.top_k.value_or(64));
@@ -105,6 +107,17 @@ SamplerOptions resolve(const SamplingFlags& flags, const Engine& engine) {
     const auto [id, bias] = parse_bias(text);
     o.logit_bias[id] += bias;
   }
+  return o;
+}
+
+}  // namespace
+
+void check(const SamplingFlags& flags) {
+  check_sampler_options(with_defaults(flags, {}), std::numeric_limits<int>::max());
+}
+
+SamplerOptions resolve(const SamplingFlags& flags, const Engine& engine) {
+  const SamplerOptions o = with_defaults(flags, engine.generation_config());
   check_sampler_options(o, engine.config().vocab_size);
   return o;
 }
@@ -144,12 +157,30 @@ std::string read_stdin() {
   }
 }
 
-std::string read_text(const TextOptions& o) {
-  if (o.prompt && *o.prompt != "-") return *o.prompt;
-  if (!o.file.empty() && o.file != "-") return read_file(o.file);
-  if (!o.prompt && o.file.empty() && ::isatty(STDIN_FILENO))
+Input read_input(const TextOptions& o) {
+  Input input;
+  input.bos = !o.no_bos;
+  if (o.ids) {
+    if (o.no_bos) fail_usage("--no-bos: ids are taken as they are, nothing is put before them");
+    input.ids = parse_ids(*o.ids, "--ids");
+    if (input.ids->empty()) fail_usage("--ids: no ids given");
+  } else if (o.prompt && *o.prompt != "-") {
+    input.text = *o.prompt;
+  } else if (!o.file.empty() && o.file != "-") {
+    input.text = read_file(o.file);
+  } else if (!o.prompt && o.file.empty() && ::isatty(STDIN_FILENO)) {
     throw Error(ErrorKind::kUsage, "no text given", "use -p TEXT, -f FILE, or a pipe");
-  return read_stdin();
+  } else {
+    input.text = read_stdin();
+  }
+  return input;
+}
+
+std::vector<Token> tokens_of(const Input& input, const Engine& engine) {
+  if (input.ids) return *input.ids;
+  std::vector<Token> ids = engine.tokenizer().encode(input.text);
+  if (input.bos) ids.insert(ids.begin(), engine.tokenizer().bos());
+  return ids;
 }
 
 std::vector<Token> parse_ids(std::string_view text, const std::string& what) {
@@ -163,17 +194,6 @@ std::vector<Token> parse_ids(std::string_view text, const std::string& what) {
     if (!digits || word.size() > 9) fail_usage("{}: '{}' is not a token id", what, word);
     ids.push_back(std::stoi(word));
   }
-  return ids;
-}
-
-std::vector<Token> read_tokens(const TextOptions& o, const Engine& engine) {
-  if (!o.ids.empty()) {
-    if (o.no_bos) fail_usage("--no-bos: ids are taken as they are, nothing is put before them");
-    return parse_ids(o.ids, "--ids");
-  }
-  const Tokenizer& tokenizer = engine.tokenizer();
-  std::vector<Token> ids = tokenizer.encode(read_text(o));
-  if (!o.no_bos) ids.insert(ids.begin(), tokenizer.bos());
   return ids;
 }
 
@@ -213,7 +233,8 @@ std::string bytes_text(int64_t bytes) {
 
 std::string count_text(int64_t number) {
   std::string digits = std::to_string(number);
-  for (auto i = std::ssize(digits) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), 1, ',');
+  for (auto i = std::ssize(digits) - 3; i > 0; i -= 3)
+    digits.insert(static_cast<size_t>(i), 1, ',');
   return digits;
 }
 

@@ -79,20 +79,28 @@ struct SamplingFlags {
   SamplerOptions options;
 };
 void add_sampling(CLI::App& verb, SamplingFlags& flags);
+// Throws Error{kUsage} for what is wrong with any model.
+void check(const SamplingFlags& flags);
 SamplerOptions resolve(const SamplingFlags& flags, const Engine& engine);
 
 // Where a prompt comes from.
 struct TextOptions {
   std::optional<std::string> prompt;  // -p, "-" for stdin
   std::string file;
-  std::string ids;
+  std::optional<std::string> ids;
   bool no_bos = false;
 };
 void add_text(CLI::App& verb, TextOptions& options, bool with_ids);
-// The text itself: -p, -f, or stdin when that is not a terminal. Throws Error{kUsage} for none.
-std::string read_text(const TextOptions& options);
-// Ids of --ids as they are, or of the text after <bos>.
-std::vector<Token> read_tokens(const TextOptions& options, const Engine& engine);
+// What they say, read before a model is loaded: a mistake shows at once.
+struct Input {
+  std::optional<std::vector<Token>> ids;  // of --ids
+  std::string text;                       // else
+  bool bos = true;
+};
+// The text of -p, -f, or stdin when that is not a terminal. Throws Error{kUsage} for none.
+Input read_input(const TextOptions& options);
+// Ids as they are, or those of the text after <bos>.
+std::vector<Token> tokens_of(const Input& input, const Engine& engine);
 // "2,17, 5" or "2 17 5". `what` names the source in messages.
 std::vector<Token> parse_ids(std::string_view text, const std::string& what);
 std::string read_file(const std::filesystem::path& path);

@@ -120,7 +120,11 @@ std::string zsh_script(const std::vector<VerbDoc>& verbs) {
     if (!words.empty()) script += fmt::format(" \\\n        '1:word:({})'", words);
     script += " ;;\n";
   }
-  return script + "  esac\n}\ncompdef _lapidary lapidary\n";
+  // Either autoloaded, and then called now, or sourced.
+  return script +
+         "  esac\n}\n"
+         "if [ \"$funcstack[1]\" = _lapidary ]; then _lapidary \"$@\"; "
+         "else compdef _lapidary lapidary; fi\n";
 }
 
 std::string fish_script(const std::vector<VerbDoc>& verbs) {

@@ -37,12 +37,12 @@ void setup(CLI::App& verb, Options& o) {
 
 int run(const Options& o) {
   apply(o.verbosity);
-  const Tokenizer tokenizer = Tokenizer::load(model_folder(o.model, o.verbosity));
   if (o.ids.empty() && ::isatty(STDIN_FILENO))
     throw Error(ErrorKind::kUsage, "no ids given", "give them as arguments or through a pipe");
   const std::vector<Token> ids = o.ids.empty()
                                      ? parse_ids(read_stdin(), "standard input")
                                      : parse_ids(fmt::format("{}", fmt::join(o.ids, " ")), "ids");
+  const Tokenizer tokenizer = Tokenizer::load(model_folder(o.model, o.verbosity));
   for (const Token id : ids)
     if (id >= tokenizer.size())
       fail("token id {} is not in the vocabulary of {}", id, tokenizer.size());

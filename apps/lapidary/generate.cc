@@ -55,10 +55,12 @@ int run(const Options& o) {
   apply(o.verbosity);
   if (o.tokens && *o.tokens < -1)
     fail_usage("-n: {} given, expected -1 (until the end) or more", *o.tokens);
+  check(o.sampling);
+  const Input input = read_input(o.text);
   const Stopwatch load_clock;
   const auto engine = load_engine(o.model, o.verbosity);
   const double load_seconds = load_clock.seconds();
-  const std::vector<Token> prompt = read_tokens(o.text, *engine);
+  const std::vector<Token> prompt = tokens_of(input, *engine);
 
   GenerateOptions options;
   options.sampling = resolve(o.sampling, *engine);

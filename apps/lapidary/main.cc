@@ -52,6 +52,12 @@ int run(Program& program, int argc, char** argv) {
     const auto verbs = app.get_subcommands();
     out((verbs.empty() ? &app : verbs[0])->help());
     return kOk;
+  } catch (const CLI::ExtrasError& e) {
+    const bool flag = argv[1][0] == '-';
+    if (!app.get_subcommands().empty() || flag)
+      return fail_with(kBadUsage, e.what(), see_help(app));
+    return fail_with(kBadUsage, std::string("verb '") + argv[1] + "' does not exist",
+                     see_help(app));
   } catch (const CLI::ParseError& e) {
     return fail_with(kBadUsage, e.what(), see_help(app));
   } catch (const Error& e) {
@@ -77,6 +83,7 @@ int main(int argc, char** argv) {
   Program program;
   program.app.formatter(help_formatter());
   program.app.set_help_flag("-h,--help", "Print this help");
+  program.app.require_subcommand(0, 1);  // so that the name of a verb can be an argument
   for (const auto add : kVerbs) add(program);
   program.app.footer(
       "lapidary help VERB explains a verb. Without -m, the built-in model is used.\n"

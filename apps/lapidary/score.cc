@@ -44,8 +44,9 @@ void setup(CLI::App& verb, Options& o) {
 
 int run(const Options& o) {
   apply(o.verbosity);
+  const Input input = read_input(o.text);
   const auto engine = load_engine(o.model, o.verbosity);
-  const std::vector<Token> tokens = read_tokens(o.text, *engine);
+  const std::vector<Token> tokens = tokens_of(input, *engine);
   if (tokens.size() < 2 && o.logits.empty())
     fail("{} token{} given; a score needs at least two, one to predict from another", tokens.size(),
          tokens.size() == 1 ? "" : "s");

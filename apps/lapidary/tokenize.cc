@@ -4,6 +4,7 @@
 
 #include "lapidary/tokenizer.h"
 
+#include "io/printable.h"
 #include "verbs.h"
 
 namespace lapidary::cli {
@@ -40,15 +41,17 @@ void setup(CLI::App& verb, Options& o) {
 
 int run(const Options& o) {
   apply(o.verbosity);
+  const Input input = read_input(o.text);
   const Tokenizer tokenizer = Tokenizer::load(model_folder(o.model, o.verbosity));
   std::vector<Token> ids =
-      tokenizer.encode(read_text(o.text), o.literal ? ControlText::kLiteral : ControlText::kParse);
-  if (!o.text.no_bos) ids.insert(ids.begin(), tokenizer.bos());
+      tokenizer.encode(input.text, o.literal ? ControlText::kLiteral : ControlText::kParse);
+  if (input.bos) ids.insert(ids.begin(), tokenizer.bos());
   if (o.json) {
     out_json({{"ids", ids}, {"count", ids.size()}});
   } else if (o.pieces) {
     std::string lines;
-    for (const Token id : ids) lines += fmt::format("{:>7}  {}\n", id, tokenizer.piece(id));
+    for (const Token id : ids)
+      lines += fmt::format("{:>7}  {}\n", id, printable(tokenizer.piece(id)));
     out(lines);
   } else {
     out(fmt::format("{}\n", fmt::join(ids, " ")));
