@@ -1,1 +1,92 @@
-int main() { return 0; }
+// The program: verbs, errors, exit codes.
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "lapidary/error.h"
+
+#include "describe.h"
+#include "verbs.h"
+
+namespace lapidary::cli {
+
+namespace {
+
+constexpr void (*kVerbs[])(Program&) = {add_generate,   add_chat, add_score, add_tokenize,
+                                        add_detokenize, add_show, add_synth, add_version,
+                                        add_completion, add_help};
+
+int fail_with(int code, std::string message, const std::string& hint) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  std::fprintf(stderr, "lapidary: error: %s\n", message.c_str());
+  if (!hint.empty()) std::fprintf(stderr, "hint: %s\n", hint.c_str());
+  return code;
+}
+
+std::string see_help(const CLI::App& app) {
+  const auto verbs = app.get_subcommands();
+  return "see lapidary " + (verbs.empty() ? "" : verbs[0]->get_name() + " ") + "--help";
+}
+
+int exit_code(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kUsage:
+      return kBadUsage;
+    case ErrorKind::kInterrupted:
+      return kInterrupted;
+    case ErrorKind::kInput:
+    case ErrorKind::kResource:
+      break;
+  }
+  return kFailed;
+}
+
+int run(Program& program, int argc, char** argv) {
+  CLI::App& app = program.app;
+  try {
+    app.parse(argc, argv);
+    if (app.get_subcommands().empty())
+      return fail_with(kBadUsage, "no verb given", "see lapidary --help");
+    return program.run();
+  } catch (const CLI::CallForHelp&) {
+    const auto verbs = app.get_subcommands();
+    out((verbs.empty() ? &app : verbs[0])->help());
+    return kOk;
+  } catch (const CLI::ParseError& e) {
+    return fail_with(kBadUsage, e.what(), see_help(app));
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kInterrupted) return kInterrupted;
+    const bool bare_usage = e.kind() == ErrorKind::kUsage && e.hint().empty();
+    return fail_with(exit_code(e.kind()), e.what(), bare_usage ? see_help(app) : e.hint());
+  } catch (const BrokenPipe&) {
+    return kFailed;  // whoever read it has had enough
+  } catch (const std::bad_alloc&) {
+    return fail_with(kFailed, "out of memory", "use a smaller context or model");
+  } catch (const std::exception& e) {
+    return fail_with(kFailed, e.what(), "");
+  }
+}
+
+}  // namespace
+
+}  // namespace lapidary::cli
+
+int main(int argc, char** argv) {
+  using namespace lapidary::cli;
+  install_signal_handlers();
+  Program program;
+  program.app.formatter(help_formatter());
+  program.app.set_help_flag("-h,--help", "Print this help");
+  for (const auto add : kVerbs) add(program);
+  program.app.footer(
+      "lapidary help VERB explains a verb. Without -m, the built-in model is used.\n"
+      "\n"
+      "Examples:\n"
+      "  lapidary generate -p \"ROMEO:\" -n 80\n"
+      "  lapidary chat -m ~/models/gemma-3-1b-it");
+  if (argc == 2 && std::string_view(argv[1]) == "--version") {
+    static char version[] = "version";
+    argv[1] = version;
+  }
+  return run(program, argc, argv);
+}

@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "lapidary/config.h"
 #include "lapidary/progress.h"
@@ -46,6 +47,15 @@ struct MemoryForecast {
   int64_t total() const { return weights + kv_cache + workspace; }
 };
 
+// A kind of weights of a model: "embedding", "attention", "mlp", "norms" and, where it is not the
+// embedding, "head".
+struct ModelPart {
+  std::string name;
+  std::string format;  // "BF16", "affine 4-bit, groups of 64"
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+};
+
 // One timeline's part of a step.
 struct StepItem {
   Session* session;
@@ -73,6 +83,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   int64_t parameters() const;         // of the text model, a tied embedding counted once
   int64_t weight_bytes() const;       // of the text model's tensors on disk
   std::string weight_format() const;  // "bf16", "affine 4-bit, groups of 64", "mixed"
+  std::vector<ModelPart> parts() const;
   int64_t vision_tensors() const;     // of the files, left out
   MemoryForecast forecast(int64_t context) const;
   // Of everything that decides what a cache holds: config and weights. Costs a look at each file.

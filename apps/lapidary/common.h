@@ -1,0 +1,151 @@
+// What the verbs share: options, streams, interruption.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "lapidary/engine.h"
+#include "lapidary/generate.h"
+#include "lapidary/progress.h"
+
+namespace lapidary::cli {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kOk = 0, kFailed = 1, kBadUsage = 2, kInterrupted = 130;
+
+// What parsing the command line decides on; main() runs it afterwards.
+struct Program {
+  CLI::App app{"Run Gemma models, and look at what they do.", "lapidary"};
+  std::function<int()> run;
+};
+
+// A verb's options live in `O`, made here; run(options) is called when the verb was given.
+template <class O, class Setup, class Run>
+CLI::App& add_verb(Program& program, const char* name, const char* summary, Setup setup, Run run) {
+  CLI::App* verb = program.app.add_subcommand(name, summary);
+  auto options = std::make_shared<O>();
+  setup(*verb, *options);
+  verb->callback(
+      [&program, options, run] { program.run = [options, run] { return run(*options); }; });
+  return *verb;
+}
+
+// ---- options
+
+// Restricts an option to `choices`, which help and completion show.
+CLI::Option* choices(CLI::Option* option, std::initializer_list<const char*> names);
+
+// -q and -v, of every verb.
+struct Verbosity {
+  bool quiet = false;
+  bool verbose = false;
+};
+void add_verbosity(CLI::App& verb, Verbosity& verbosity);
+// Installs the log sink that they ask for.
+void apply(const Verbosity& verbosity);
+
+struct ModelOptions {
+  std::string model;
+  std::string compute = "fast";
+  std::string kv_type;
+  int threads = 0;
+  int64_t context = 0;
+  bool no_memory_check = false;
+};
+void add_model(CLI::App& verb, ModelOptions& options);    // -m alone
+void add_compute(CLI::App& verb, ModelOptions& options);  // -c, -t, --compute, ...
+// The folder that -m names or, without it, the built-in model's, said on stderr unless quiet.
+std::filesystem::path model_folder(const ModelOptions& options, const Verbosity& verbosity);
+std::shared_ptr<const Engine> load_engine(const ModelOptions& options, const Verbosity& verbosity);
+
+// Flags of sampling; unset ones come from the model's generation_config.json.
+struct SamplingFlags {
+  std::optional<double> temp, top_p;
+  std::optional<int> top_k;
+  std::vector<std::string> logit_bias;
+  SamplerOptions options;
+};
+void add_sampling(CLI::App& verb, SamplingFlags& flags);
+SamplerOptions resolve(const SamplingFlags& flags, const Engine& engine);
+
+// Where a prompt comes from.
+struct TextOptions {
+  std::optional<std::string> prompt;  // -p, "-" for stdin
+  std::string file;
+  std::string ids;
+  bool no_bos = false;
+};
+void add_text(CLI::App& verb, TextOptions& options, bool with_ids);
+// The text itself: -p, -f, or stdin when that is not a terminal. Throws Error{kUsage} for none.
+std::string read_text(const TextOptions& options);
+// Ids of --ids as they are, or of the text after <bos>.
+std::vector<Token> read_tokens(const TextOptions& options, const Engine& engine);
+// "2,17, 5" or "2 17 5". `what` names the source in messages.
+std::vector<Token> parse_ids(std::string_view text, const std::string& what);
+std::string read_file(const std::filesystem::path& path);
+std::string read_stdin();
+
+// ---- output
+
+// stdout cannot take any more because nobody reads it.
+struct BrokenPipe {};
+
+// Writes to stdout and flushes. Throws BrokenPipe, or Error{kResource} when it cannot be written.
+void out(std::string_view text);
+void out_json(const Json& json);   // on one line; bytes that are not UTF-8 become U+FFFD
+void note(std::string_view text);  // a line to stderr
+// `text` in a faint colour if stderr is a terminal and NO_COLOR is not set.
+std::string dim(const std::string& text);
+bool stderr_is_terminal();
+std::string bytes_text(int64_t bytes);   // "1.25 GiB"
+std::string count_text(int64_t number);  // "1,234,567"
+
+// A bar on stderr, if that is a terminal, for work that takes more than half a second.
+class ProgressBar {
+ public:
+  ProgressBar(std::string label, const Verbosity& verbosity);
+  ~ProgressBar();
+  ProgressFn fn();
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+// ---- interruption
+
+// While one lives, Ctrl-C asks `token` to stop; a second Ctrl-C ends the program.
+class Interruption {
+ public:
+  Interruption();
+  ~Interruption();
+  Interruption(const Interruption&) = delete;
+  Interruption& operator=(const Interruption&) = delete;
+  std::stop_token token() const { return source_.get_token(); }
+  bool requested() const { return source_.stop_requested(); }
+
+ private:
+  std::stop_source source_;
+  std::stop_source* outer_;
+};
+void install_signal_handlers();
+
+Json timings_json(const Generation& made, double load_seconds);
+// "12 tokens of prompt in 0.10 s (120.0/s), ..."
+std::string timings_text(const Generation& made);
+const char* name_of(FinishReason reason);
+
+}  // namespace lapidary::cli

@@ -1,0 +1,86 @@
+// -m and how a model is loaded.
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/fail.h"
+#include "common.h"
+
+namespace lapidary::cli {
+
+namespace fs = std::filesystem;
+
+void add_model(CLI::App& verb, ModelOptions& o) {
+  verb.add_option("-m,--model", o.model, "A model's folder (default: the built-in model)")
+      ->type_name("DIR")
+      ->envname("LAPIDARY_MODEL")
+      ->group("Model");
+}
+
+void add_compute(CLI::App& verb, ModelOptions& o) {
+  verb.add_option("-c,--context", o.context,
+                  "Positions of the context (default: what the model was made for)")
+      ->type_name("N")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            return text.starts_with("-") ? text.append(" is negative") : std::string();
+          },
+          ""))
+      ->group("Model");
+  verb.add_option("-t,--threads", o.threads, "Threads (default: one per core)")
+      ->type_name("N")
+      ->envname("LAPIDARY_THREADS")
+      ->group("Model");
+  choices(verb.add_option("--compute", o.compute,
+                          "fast: as fast as the stated error allows (default); exact: f32 "
+                          "throughout, to compare with")
+              ->envname("LAPIDARY_COMPUTE")
+              ->group("Model"),
+          {"exact", "fast"});
+  choices(verb.add_option("--kv-type", o.kv_type,
+                          "Type of the K/V cache (default: bf16 when fast, f32 when exact)")
+              ->group("Model"),
+          {"bf16", "f32"});
+  verb.add_flag("--no-memory-check", o.no_memory_check,
+                "Load even what is forecast not to fit the memory")
+      ->group("Model");
+}
+
+namespace {
+
+fs::path built_in_model() {
+  std::vector<fs::path> places;
+  if (const char* models = std::getenv("LAPIDARY_MODELS"))
+    places.push_back(fs::path(models) / "tiny");
+  std::error_code error;
+  const fs::path bin = fs::read_symlink("/proc/self/exe", error).parent_path();
+  places.push_back(bin / "../../models/tiny");              // a build folder
+  places.push_back(bin / "../share/lapidary/models/tiny");  // an installation
+  for (const fs::path& place : places)
+    if (fs::exists(place / "config.json")) return fs::weakly_canonical(place);
+  throw Error(ErrorKind::kInput, "the built-in model was not found",
+              "give a model with -m, or set LAPIDARY_MODELS to the folder that has 'tiny'");
+}
+
+}  // namespace
+
+fs::path model_folder(const ModelOptions& o, const Verbosity& verbosity) {
+  if (!o.model.empty()) return o.model;
+  const fs::path folder = built_in_model();
+  if (!verbosity.quiet) note("lapidary: no -m given, using the built-in model " + folder.string());
+  return folder;
+}
+
+std::shared_ptr<const Engine> load_engine(const ModelOptions& o, const Verbosity& verbosity) {
+  EngineOptions options;
+  options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
+  if (!o.kv_type.empty()) options.kv_type = o.kv_type == "f32" ? KvType::kF32 : KvType::kBF16;
+  options.threads = o.threads;
+  options.context = o.context;
+  options.check_memory = !o.no_memory_check;
+  return Engine::load(model_folder(o, verbosity), options);
+}
+
+}  // namespace lapidary::cli

@@ -1,0 +1,19 @@
+// The verbs: each adds itself to the command line.
+#pragma once
+
+#include "common.h"
+
+namespace lapidary::cli {
+
+void add_generate(Program& program);
+void add_chat(Program& program);
+void add_score(Program& program);
+void add_tokenize(Program& program);
+void add_detokenize(Program& program);
+void add_show(Program& program);
+void add_synth(Program& program);
+void add_version(Program& program);
+void add_completion(Program& program);
+void add_help(Program& program);
+
+}  // namespace lapidary::cli
