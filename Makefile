@@ -41,7 +41,8 @@ test: setup download
 download:
 	@mkdir -p build && tools/fetch_tokenizers.sh build
 
-bench: build
+bench: build download
+	@cmake --build build -j $(JOBS) --target tokenizer_bench
 	@bench/run.sh build
 
 interop: build

@@ -31,3 +31,12 @@ print("  ".join(f"{n:>14}" for n in names))
 for r in rows:
     print("  ".join(f"{x:14.3f}" for x in r))
 print("  ".join(f"{statistics.median(c):14.3f}" for c in zip(*rows)), " median")'
+
+# The tokenizer, on this repository's own prose and code.
+text=$build/bench/text.txt
+cat README.md docs/*.md src/*/*.cc src/*/*.h tests/*/*.cc >"$text"
+for name in gemma2 gemma3; do
+  [ -f "$build/tokenizers/$name/tokenizer.json" ] || continue
+  echo "tokenizer of $name, $(wc -c <"$text") bytes"
+  "$build/bin/tokenizer_bench" "$build/tokenizers/$name" "$text" "$repeats"
+done

@@ -23,9 +23,9 @@ enum class FinishReason {
 
 struct GenerateOptions {
   int64_t max_tokens = -1;  // -1: until the end of the answer or of the context
-  SamplerOptions sampling;
-  std::vector<std::string> stop;  // the text ends before the first of these; needs a tokenizer
-  bool ignore_eos = false;        // go on past end-of-text tokens
+  SamplerOptions sampling = {};
+  std::vector<std::string> stop = {};  // the text ends before the first of these; needs a tokenizer
+  bool ignore_eos = false;             // go on past end-of-text tokens
 };
 
 struct Generation {

@@ -22,6 +22,8 @@ std::string shown_json(const Json& value) {
 }
 
 Json parse_json(std::string_view text, const std::string& name) {
+  if (const size_t zero = text.find('\0'); zero != text.npos)  // where the parser would just stop
+    fail("{}: not valid JSON (stopped at byte {})", name, zero + 1);
   bool too_deep = false;
   const auto watch_depth = [&](int depth, Json::parse_event_t, Json&) {
     if (depth > kMaxJsonDepth) too_deep = true;

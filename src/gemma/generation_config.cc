@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kMaxToken = 10'000'000;
 
 Token parse_token(const Json& value, const JsonObject& object, std::string_view key) {
-  const bool fits = value.is_number_unsigned() && value.get<uint64_t>() < kMaxToken;
+  const bool fits =
+      value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() < kMaxToken;
   if (!fits)
     object.fail_field(
         key, fmt::format("expected a token id or a list of them, found {}", shown_json(value)));

@@ -54,6 +54,8 @@ std::string_view header_text(std::span<const std::byte> bytes, const std::string
 // nlohmann keeps the last of two equal keys without a word; this throws.
 Json parse_header(std::string_view text, const std::string& where) {
   if (!text.starts_with('{')) fail("{}: header does not start with '{{'", where);
+  if (const size_t zero = text.find('\0'); zero != text.npos)  // where the parser would just stop
+    fail("{}: header is not valid JSON (stopped at byte {} of {})", where, zero + 1, text.size());
   constexpr int kMaxDepth = 8;  // the format nests 3 deep
   std::unordered_set<std::string> names;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {

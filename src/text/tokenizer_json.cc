@@ -219,36 +219,69 @@ std::pair<std::string_view, std::string_view> merge_parts(const Field& list, siz
   list.item(index, item).wrong("expected \"left right\" or [\"left\", \"right\"]");
 }
 
-// Adds the merges of which the spellings (left, right, whole) are given, and empties the list.
-void add_merges(Model& model, const Field& list, size_t first,
-                std::vector<std::string_view>& spellings) {
-  std::vector<Token> ids(spellings.size());
-  model.vocabulary.find_all(spellings, ids);
-  for (size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] == kNoToken)
-      fail("{}: {}[{}]: {} is not in the vocabulary", model.source, list.path, first + i / 3,
-           shown(spellings[i]));
-  for (size_t i = 0; i < ids.size(); i += 3) model.merges.prefetch(ids[i], ids[i + 1]);
-  for (size_t i = 0; i < ids.size(); i += 3)
-    add_merge(model, first + i / 3, ids[i], ids[i + 1], ids[i + 2]);
-  spellings.clear();
-}
+// The merges of a file, looked up and added a block at a time (Vocabulary::find_all).
+class MergeReader {
+ public:
+  MergeReader(Model& model, const Field& list) : model_(model), list_(list) {}
+
+  void put(std::string_view left, std::string_view right) {
+    parts_.insert(parts_.end(), {left, right});
+    if (parts_.size() == 2 * kBlock) flush();
+  }
+
+  void flush() {
+    ids_.resize(parts_.size());
+    model_.vocabulary.find_all(parts_, ids_);
+    for (size_t i = 0; i < ids_.size(); i += 2) model_.merges.prefetch(ids_[i], ids_[i + 1]);
+    for (size_t i = 0; i < ids_.size(); i += 2, ++index_) {
+      if (ids_[i] == kNoToken) missing(parts_[i]);
+      if (ids_[i + 1] == kNoToken) missing(parts_[i + 1]);
+      add_merge(model_, index_, ids_[i], ids_[i + 1], find_whole(parts_[i], parts_[i + 1]));
+    }
+    parts_.clear();
+  }
+
+ private:
+  static constexpr size_t kBlock = 64;
+
+  // The token spelled left + right. Files list merges in the order of what they make, so it is
+  // nearly always the last one's or the next: two comparisons instead of a look-up that misses.
+  Token find_whole(std::string_view left, std::string_view right) {
+    for (const Token guess : {whole_, whole_ + 1}) {
+      const std::string_view piece = model_.vocabulary.piece(guess);
+      if (piece.size() == left.size() + right.size() && piece.starts_with(left) &&
+          piece.ends_with(right))
+        return whole_ = guess;
+    }
+    const std::string spelling = std::string(left).append(right);
+    const Token found = model_.vocabulary.find(spelling);
+    if (found == kNoToken) missing(spelling);
+    return whole_ = found;
+  }
+
+  [[noreturn]] void missing(std::string_view piece) const {
+    fail("{}: {}[{}]: {} is not in the vocabulary", model_.source, list_.path, index_,
+         shown(piece));
+  }
+
+  Model& model_;
+  const Field& list_;
+  size_t index_ = 0;                     // of the next merge to add
+  Token whole_ = 0;                      // what the last one makes
+  std::vector<std::string_view> parts_;  // left and right of those to add
+  std::vector<Token> ids_;
+};
 
 void read_merges(Model& model, const Field& list) {
-  constexpr size_t kBlock = 64;
   const array items = list.as<array>("an array");
   model.merges = MergeTable(items.size());
-  std::array<std::string, kBlock> wholes;
-  std::vector<std::string_view> spellings;
+  MergeReader reader(model, list);
   size_t index = 0;
   for (const element item : items) {
-    const auto [left, right] = merge_parts(list, index, item);
-    std::string& whole = wholes[index % kBlock];
-    whole.assign(left).append(right);
-    spellings.insert(spellings.end(), {left, right, whole});
-    if (++index % kBlock == 0) add_merges(model, list, index - kBlock, spellings);
+    const auto [left, right] = merge_parts(list, index++, item);
+    reader.put(left, right);
   }
-  add_merges(model, list, index - index % kBlock, spellings);
+  reader.flush();
 }
 
 Model build(const element& document, const std::string& name) {

@@ -47,6 +47,8 @@ TEST(Json, RefusesNumbersThatDoNotFit) {
 TEST(Json, RefusesWhatIsNotJson) {
   EXPECT_EQ(error_of([] { parse_json("{\"a\": ", "f.json"); }),
             "f.json: not valid JSON (stopped at byte 7)");
+  EXPECT_EQ(error_of([] { parse_json(std::string_view("{}\0{", 4), "f.json"); }),
+            "f.json: not valid JSON (stopped at byte 3)");
   const std::string deep = std::string(100, '[') + std::string(100, ']');
   EXPECT_EQ(error_of([&] { parse_json(deep, "f.json"); }),
             "f.json: JSON nested deeper than 64 levels");

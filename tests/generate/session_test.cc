@@ -1,6 +1,7 @@
 // What a timeline promises: whatever way it came to hold its tokens, what follows is the same bits.
 #include "lapidary/session.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -77,7 +78,12 @@ class SessionTest : public ::testing::TestWithParam<std::pair<const char*, KvTyp
 INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
                          ::testing::Values(std::pair{"gemma2-gqa", KvType::kF32},
                                            std::pair{"gemma3-v5", KvType::kBF16},
-                                           std::pair{"mlx-4bit-g64", KvType::kBF16}));
+                                           std::pair{"mlx-4bit-g64", KvType::kBF16}),
+                         [](const auto& model) {
+                           std::string name = model.param.first;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name + (model.param.second == KvType::kF32 ? "_f32" : "_bf16");
+                         });
 
 TEST_P(SessionTest, LettingGoOfWhatNoWindowSeesChangesNoBit) {
   Session session(engine, 1000);
