@@ -84,7 +84,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   int64_t weight_bytes() const;       // of the text model's tensors on disk
   std::string weight_format() const;  // "bf16", "affine 4-bit, groups of 64", "mixed"
   std::vector<ModelPart> parts() const;
-  int64_t vision_tensors() const;     // of the files, left out
+  int64_t vision_tensors() const;  // of the files, left out
   MemoryForecast forecast(int64_t context) const;
   // Of everything that decides what a cache holds: config and weights. Costs a look at each file.
   uint64_t fingerprint() const;
