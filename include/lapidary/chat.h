@@ -5,7 +5,8 @@
 //
 // Turns alternate and start with the user's; text is trimmed. Gemma has no system role: system text
 // is put, followed by a blank line, before the first user turn. That is what Gemma 3's own template
-// does; Gemma 1's and 2's raise an error there, lapidary does the same as for Gemma 3 and documents it.
+// does; Gemma 1's and 2's raise an error there, lapidary does the same as for Gemma 3 and documents
+// it.
 #pragma once
 
 #include <span>
@@ -22,12 +23,13 @@ struct ChatMessage {
 };
 
 // The conversation as text, <bos> included, ending with the opened turn of the model. Throws
-// Error{kUsage} naming the message when roles do not alternate, are unknown or the last is not the user's.
+// Error{kUsage} naming the message when roles do not alternate, are unknown or the last is not the
+// user's.
 std::string format_chat(std::span<const ChatMessage> messages);
 
-// The conversation as ids. The frame's control tokens are ids by construction; the messages' text is
-// encoded by `control`, so that text from outside cannot open or close a turn (kLiteral).
-// With kParse and ordinary text the ids equal those of HF's apply_chat_template.
+// The conversation as ids. The frame's control tokens are ids by construction; the messages' text
+// is encoded by `control`, so that text from outside cannot open or close a turn (kLiteral). With
+// kParse and ordinary text the ids equal those of HF's apply_chat_template.
 std::vector<Token> encode_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                ControlText control = ControlText::kLiteral);
 

@@ -23,7 +23,7 @@ struct RopeParameters {
 
 struct Config {
   Family family = Family::kGemma3;
-  std::string model_type;  // as in the file, the text part's for a multimodal one
+  std::string model_type;   // as in the file, the text part's for a multimodal one
   bool multimodal = false;  // the file wraps a text and a vision model; only text is used
 
   int vocab_size = 0;
@@ -48,11 +48,15 @@ struct Config {
   // False: the logits have a matrix of their own, lm_head.weight, which the weights must then hold.
   bool tie_word_embeddings = true;
 
-  bool qk_norm() const { return family == Family::kGemma3; }     // RMS norm on every q and k head
-  bool post_norms() const { return family != Family::kGemma1; }  // norms after attention and MLP too
+  bool qk_norm() const { return family == Family::kGemma3; }  // RMS norm on every q and k head
+  bool post_norms() const {
+    return family != Family::kGemma1;
+  }  // norms after attention and MLP too
   int q_dim() const { return num_attention_heads * head_dim; }
   int kv_dim() const { return num_key_value_heads * head_dim; }
-  bool is_sliding(int layer) const { return layer_types[static_cast<size_t>(layer)] == LayerType::kSliding; }
+  bool is_sliding(int layer) const {
+    return layer_types[static_cast<size_t>(layer)] == LayerType::kSliding;
+  }
 };
 
 // Reads and checks `folder`/config.json, either dialect (transformers 4 and 5), with the defaults

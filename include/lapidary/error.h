@@ -43,8 +43,8 @@ namespace detail {
 }  // namespace lapidary
 
 // Aborts with file, line and message when `condition` is false. For programming errors only.
-#define LAPIDARY_CHECK(condition, message)                                          \
-  do {                                                                              \
-    if (!(condition)) [[unlikely]]                                                  \
+#define LAPIDARY_CHECK(condition, message)                                         \
+  do {                                                                             \
+    if (!(condition)) [[unlikely]]                                                 \
       ::lapidary::detail::check_failed(__FILE__, __LINE__, #condition, (message)); \
   } while (false)

@@ -20,10 +20,11 @@ namespace lapidary {
 //   5. top_k keeps the k largest
 //   6. top_p keeps the most probable tokens until their sum reaches p
 //   7. min_p drops tokens less probable than min_p times the most probable one
-//   8. a token is drawn from what is left, by a number that depends on the seed and the position only
+//   8. a token is drawn from what is left, by a number that depends on the seed and the position
+//   only
 struct SamplerOptions {
   double temperature = 1.0;
-  int top_k = 64;      // 0: all
+  int top_k = 64;       // 0: all
   double top_p = 0.95;  // 1: all
   double min_p = 0.0;   // 0: all
   double repetition_penalty = 1.0;

@@ -30,10 +30,10 @@ struct ScoredPiece {
   PieceType type;
 };
 
-// Immutable, safe to share between threads. Ids equal those of HF tokenizers on any UTF-8 text, with
-// one exception: read from a tokenizer.model, text with U+2581 itself beside a space has the ids of
-// libsentencepiece. Bytes that are not UTF-8, which HF refuses and libsentencepiece replaces by
-// U+FFFD, are encoded by byte fallback and come back unchanged.
+// Immutable, safe to share between threads. Ids equal those of HF tokenizers on any UTF-8 text,
+// with one exception: read from a tokenizer.model, text with U+2581 itself beside a space has the
+// ids of libsentencepiece. Bytes that are not UTF-8, which HF refuses and libsentencepiece replaces
+// by U+FFFD, are encoded by byte fallback and come back unchanged.
 class Tokenizer {
  public:
   // Reads `folder`/tokenizer.json or, without it, `folder`/tokenizer.model. Throws Error{kInput}

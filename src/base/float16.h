@@ -19,9 +19,13 @@ struct Float16 {
 };
 static_assert(sizeof(BFloat16) == 2 && sizeof(Float16) == 2);
 
-[[gnu::always_inline]] inline float to_float(float x) { return x; }
+[[gnu::always_inline]] inline float to_float(float x) {
+  return x;
+}
 
-[[gnu::always_inline]] inline float to_float(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+[[gnu::always_inline]] inline float to_float(BFloat16 x) {
+  return std::bit_cast<float>(uint32_t{x.bits} << 16);
+}
 
 [[gnu::always_inline]] inline BFloat16 to_bfloat16(float x) {
   uint32_t u = std::bit_cast<uint32_t>(x);
@@ -46,8 +50,8 @@ static_assert(sizeof(BFloat16) == 2 && sizeof(Float16) == 2);
   const uint32_t u = std::bit_cast<uint32_t>(x);
   const auto sign = static_cast<uint16_t>((u >> 16) & 0x8000u);
   const uint32_t magnitude = u & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};    // NaN
-  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};   // rounds to inf
+  if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};   // NaN
+  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};  // rounds to inf
   if (magnitude < 0x38800000u) {  // below 2^-14: the sum's own rounding leaves units of 2^-24
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return {static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u))};

@@ -70,7 +70,8 @@ const Json& JsonObject::raw(std::string_view key) const {
 
 JsonObject JsonObject::object(std::string_view key) const {
   const Json& value = raw(key);
-  if (!value.is_object()) fail_field(key, fmt::format("expected an object, found {}", shown_json(value)));
+  if (!value.is_object())
+    fail_field(key, fmt::format("expected an object, found {}", shown_json(value)));
   return JsonObject(value, fmt::format("{}: {}", where_, key));
 }
 
@@ -95,7 +96,8 @@ int64_t JsonObject::integer(std::string_view key, int64_t absent) const {
 
 double JsonObject::number(std::string_view key) const {
   const Json& value = raw(key);
-  if (!value.is_number()) fail_field(key, fmt::format("expected a number, found {}", shown_json(value)));
+  if (!value.is_number())
+    fail_field(key, fmt::format("expected a number, found {}", shown_json(value)));
   return value.get<double>();
 }
 
@@ -113,7 +115,8 @@ bool JsonObject::boolean(std::string_view key, bool absent) const {
 
 std::string JsonObject::string(std::string_view key) const {
   const Json& value = raw(key);
-  if (!value.is_string()) fail_field(key, fmt::format("expected a string, found {}", shown_json(value)));
+  if (!value.is_string())
+    fail_field(key, fmt::format("expected a string, found {}", shown_json(value)));
   return value.get<std::string>();
 }
 

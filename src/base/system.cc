@@ -1,11 +1,10 @@
 #include "base/system.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <fstream>
 #include <limits>
 #include <string>
+#include <sys/resource.h>
 
 namespace lapidary {
 

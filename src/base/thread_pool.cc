@@ -1,12 +1,11 @@
 #include "base/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <fstream>
 #include <mutex>
+#include <sched.h>
 #include <set>
 #include <string>
 #include <thread>
@@ -85,7 +84,9 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : state_->workers) worker.join();
 }
 
-int ThreadPool::threads() const { return state_->threads; }
+int ThreadPool::threads() const {
+  return state_->threads;
+}
 
 void ThreadPool::run(int64_t count, Share share, void* context) {
   State& s = *state_;

@@ -26,9 +26,12 @@ class ThreadPool {
   // Calls fn(first, last, thread) on each thread with its share of [0, count).
   template <class Fn>
   void parallel_for(int64_t count, Fn&& fn) {
-    run(count, [](void* context, int64_t first, int64_t last, int thread) {
-      (*static_cast<std::remove_reference_t<Fn>*>(context))(first, last, thread);
-    }, &fn);
+    run(
+        count,
+        [](void* context, int64_t first, int64_t last, int thread) {
+          (*static_cast<std::remove_reference_t<Fn>*>(context))(first, last, thread);
+        },
+        &fn);
   }
 
  private:

@@ -21,7 +21,8 @@ std::string error_of(const std::function<void()>& action) {
 }
 
 TEST(Json, ErrorsNameFileAndField) {
-  const Json json = parse_json(R"({"a": 1, "b": "x", "c": {"d": null}, "e": 64.0, "f": 1.5})", "f.json");
+  const Json json =
+      parse_json(R"({"a": 1, "b": "x", "c": {"d": null}, "e": 64.0, "f": 1.5})", "f.json");
   const JsonObject object(json, "f.json");
   EXPECT_EQ(object.integer("a"), 1);
   EXPECT_EQ(object.integer("e"), 64);
