@@ -50,10 +50,10 @@ struct AffineRow {
   F at(int64_t k) const { return codes.decode(data + static_cast<uint64_t>(k) * kBits / 8); }
 
  private:
-  static float value(const std::byte* base, int64_t index) {
+  static F value(const std::byte* base, int64_t index) {
     T stored;
     __builtin_memcpy(&stored, base + index * int64_t{sizeof(T)}, sizeof(T));
-    return to_float(stored);
+    return F::broadcast(stored);
   }
 };
 

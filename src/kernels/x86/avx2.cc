@@ -20,6 +20,10 @@ struct F {
 
   static F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static F broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  template <class T>
+  static F broadcast(T x) {
+    return broadcast(to_float(x));
+  }
   static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   static F load(const BFloat16* p) { return {from_bf16(p), from_bf16(p + 8)}; }
   static F load(const Float16* p) { return {from_f16(p), from_f16(p + 8)}; }
@@ -104,9 +108,9 @@ struct F::Codes {
   __m256 scale;
   __m256 bias;
 
-  void set(float new_scale, float new_bias) {
-    scale = _mm256_set1_ps(new_scale);
-    bias = _mm256_set1_ps(new_bias);
+  void set(F new_scale, F new_bias) {
+    scale = new_scale.lo;  // the same in every lane
+    bias = new_bias.lo;
   }
   F decode(const uint8_t* p) const {
     const __m256i packed = _mm256_broadcastsi128_si256(load_codes<kBits>(p));

@@ -23,6 +23,12 @@ struct F {
 
   static F zero() { return {_mm512_setzero_ps()}; }
   static F broadcast(float x) { return {_mm512_set1_ps(x)}; }
+  static F broadcast(Float16 x) { return broadcast(to_float(x)); }
+  static F broadcast(
+      BFloat16 x) {  // in vector registers throughout: no trip through a scalar float
+    return {_mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_set1_epi16(static_cast<int16_t>(x.bits)), 16))};
+  }
   static F load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static F load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
   static F load(const BFloat16* p) {
@@ -103,13 +109,13 @@ struct F::Codes {
   __m512 first;
   __m512 second;
 
-  void set(float scale, float bias) {
+  void set(F scale, F bias) {
     if constexpr (kBits <= 4) {
       const __m512 codes = _mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-      first = _mm512_fmadd_ps(codes, _mm512_set1_ps(scale), _mm512_set1_ps(bias));
+      first = _mm512_fmadd_ps(codes, scale.v, bias.v);
     } else {
-      first = _mm512_set1_ps(scale);
-      second = _mm512_set1_ps(bias);
+      first = scale.v;
+      second = bias.v;
     }
   }
   F decode(const uint8_t* p) const {
