@@ -1,10 +1,8 @@
 // The vector kernels for AVX2 with FMA and F16C: 16 floats are two registers.
 #include <immintrin.h>
 
-#include "kernels/simd/attention.h"
 #include "kernels/simd/codes.h"
-#include "kernels/simd/elementwise.h"
-#include "kernels/simd/matmul.h"
+#include "kernels/simd/table.h"
 #include "kernels/x86/load_codes.h"
 #include "kernels/x86/tables.h"
 
@@ -132,13 +130,7 @@ struct F::Codes {
 }  // namespace
 
 const Kernels& kernels() {
-  static constexpr Kernels table{.isa = "avx2",
-                                 .matmul = simd::matmul<F>,
-                                 .dequantize_row = simd::dequantize_row<F>,
-                                 .rms_norm = simd::rms_norm<F>,
-                                 .gelu_mul = simd::gelu_mul<F>,
-                                 .softcap = simd::softcap<F>,
-                                 .attend = simd::attend<F>};
+  static constexpr Kernels table = simd::make_table<F>("avx2");
   return table;
 }
 

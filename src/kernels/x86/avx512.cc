@@ -1,10 +1,8 @@
 // The vector kernels for AVX-512 (F, BW, DQ, VL): 16 floats are one register.
 #include <immintrin.h>
 
-#include "kernels/simd/attention.h"
 #include "kernels/simd/codes.h"
-#include "kernels/simd/elementwise.h"
-#include "kernels/simd/matmul.h"
+#include "kernels/simd/table.h"
 #include "kernels/x86/load_codes.h"
 #include "kernels/x86/tables.h"
 
@@ -137,13 +135,7 @@ struct F::Codes {
 }  // namespace
 
 const Kernels& kernels() {
-  static constexpr Kernels table{.isa = "avx512",
-                                 .matmul = simd::matmul<F>,
-                                 .dequantize_row = simd::dequantize_row<F>,
-                                 .rms_norm = simd::rms_norm<F>,
-                                 .gelu_mul = simd::gelu_mul<F>,
-                                 .softcap = simd::softcap<F>,
-                                 .attend = simd::attend<F>};
+  static constexpr Kernels table = simd::make_table<F>("avx512");
   return table;
 }
 

@@ -1,0 +1,21 @@
+// The table of an instruction set whose vector is F.
+#pragma once
+
+#include "kernels/simd/attention.h"
+#include "kernels/simd/elementwise.h"
+#include "kernels/simd/matmul.h"
+
+namespace lapidary::simd {
+
+template <class F>
+constexpr Kernels make_table(std::string_view isa) {
+  return {.isa = isa,
+          .matmul = matmul<F>,
+          .dequantize_row = dequantize_row<F>,
+          .rms_norm = rms_norm<F>,
+          .gelu_mul = gelu_mul<F>,
+          .softcap = softcap<F>,
+          .attend = attend<F>};
+}
+
+}  // namespace lapidary::simd
