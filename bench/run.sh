@@ -34,7 +34,7 @@ print("  ".join(f"{statistics.median(c):14.3f}" for c in zip(*rows)), " median")
 
 # The tokenizer, on this repository's own prose and code.
 text=$build/bench/text.txt
-cat README.md docs/*.md src/*/*.cc src/*/*.h tests/*/*.cc >"$text"
+cat README.md docs/*.md src/*/*.cc src/*/*.h tests/*/*.cc | sed 's/▁/_/g' >"$text"  # U+2581 decodes as a space
 for name in gemma2 gemma3; do
   [ -f "$build/tokenizers/$name/tokenizer.json" ] || continue
   echo "tokenizer of $name, $(wc -c <"$text") bytes"

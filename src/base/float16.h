@@ -6,8 +6,11 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+#include "base/dtype.h"
 
 namespace lapidary {
 
@@ -58,6 +61,18 @@ static_assert(sizeof(BFloat16) == 2 && sizeof(Float16) == 2);
   }
   const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return {static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
+}
+
+// Element `index` of an array of f32, f16 or bf16 at any address.
+[[gnu::always_inline]] inline float float_at(const std::byte* array, DType type, int64_t index) {
+  if (type == DType::kF32) {
+    float value;
+    std::memcpy(&value, array + 4 * index, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, array + 2 * index, 2);
+  return type == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
 }
 
 }  // namespace lapidary

@@ -30,7 +30,8 @@ class TensorSource {
     check(tensor, is_float(tensor.view.dtype), {size});
     norm.resize(static_cast<size_t>(size));
     for (size_t i = 0; i < norm.size(); ++i) {
-      norm[i] = 1.0f + value_at(tensor.view, i);
+      norm[i] =
+          1.0f + float_at(tensor.view.bytes.data(), tensor.view.dtype, static_cast<int64_t>(i));
       if (!std::isfinite(norm[i]))
         fail("{}: tensor {}: value {} is not finite", file(tensor), tensor.name, i);
     }
@@ -110,18 +111,6 @@ class TensorSource {
 
   std::string file(const NamedTensor& tensor) const {
     return checkpoint_.file_of(tensor.name).string();
-  }
-
-  static float value_at(const TensorView& view, size_t i) {
-    const std::byte* at = view.bytes.data() + i * static_cast<size_t>(size_of(view.dtype));
-    if (view.dtype == DType::kF32) {
-      float value;
-      std::memcpy(&value, at, sizeof value);
-      return value;
-    }
-    uint16_t bits;
-    std::memcpy(&bits, at, sizeof bits);
-    return view.dtype == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
   }
 
   const Checkpoint& checkpoint_;

@@ -2,27 +2,11 @@
 #include "kernels/ref/ref.h"
 
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "base/float16.h"
 
 namespace lapidary::ref {
-
-namespace {
-
-float load(const std::byte* base, DType type, int64_t index) {
-  if (type == DType::kF32) {
-    float value;
-    std::memcpy(&value, base + 4 * index, 4);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, base + 2 * index, 2);
-  return type == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
-}
-
-}  // namespace
 
 uint32_t code_at(const std::byte* row, int bits, int64_t index) {
   const int64_t bit = index * bits;
@@ -33,10 +17,10 @@ uint32_t code_at(const std::byte* row, int bits, int64_t index) {
 
 float weight_at(const WeightMatrix& w, int64_t row, int64_t col) {
   const std::byte* data = w.data + row * w.row_bytes();
-  if (!w.affine()) return load(data, w.dtype, col);
+  if (!w.affine()) return float_at(data, w.dtype, col);
   const int64_t group = row * w.row_groups() + col / w.group;
-  return std::fma(static_cast<float>(code_at(data, w.bits, col)), load(w.scales, w.dtype, group),
-                  load(w.biases, w.dtype, group));
+  return std::fma(static_cast<float>(code_at(data, w.bits, col)),
+                  float_at(w.scales, w.dtype, group), float_at(w.biases, w.dtype, group));
 }
 
 namespace {
@@ -80,7 +64,7 @@ void softcap(float* x, int64_t n, float cap) {
 void attend(const AttendArgs& a) {
   const auto element = [&](int64_t offset, int64_t position, int d) {
     const std::byte* head = a.blocks[position / kKvBlock - a.first_block] + offset;
-    return load(head, a.kv_type, position % kKvBlock * a.head_dim + d);
+    return float_at(head, a.kv_type, position % kKvBlock * a.head_dim + d);
   };
   std::vector<double> weights;
   for (int r = 0; r < a.rows; ++r) {
