@@ -307,7 +307,10 @@ class Terminal:
 
     def __init__(self, folder, *args):
         self.output = ""
-        self.pid, self.fd = pty.fork()
+        try:
+            self.pid, self.fd = pty.fork()
+        except OSError as error:
+            raise unittest.SkipTest(f"no pseudo-terminal: {error}")
         if self.pid == 0:
             os.execve(BINARY, [BINARY, *args],
                       environment(TERM="xterm", NO_COLOR="1", XDG_STATE_HOME=str(folder)))
