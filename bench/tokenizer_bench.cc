@@ -40,7 +40,8 @@ int run(const char* folder, const char* path, int repeats) {
     const lapidary::Stopwatch decoding;
     const std::string back = tokenizer.decode(ids);
     decode.push_back(megabytes / decoding.seconds());
-    if (back != text) fmt::print("the text did not come back as it was (is there a U+2581 in it?)\n");
+    if (back != text)
+      fmt::print("the text did not come back as it was (is there a U+2581 in it?)\n");
     fmt::print("load {:.3f} s  encode {:.1f} MB/s  decode {:.1f} MB/s\n", load.back(),
                encode.back(), decode.back());
   }
