@@ -52,8 +52,8 @@ interop: build
 check:
 	@tools/setup.sh check
 	@git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run --Werror
-	@cmake --preset release -DLAPIDARY_TESTS=ON >/dev/null
-	@git ls-files 'src/*.cc' 'apps/*.cc' | grep -v kernels/x86 | xargs -P $(JOBS) -n 4 clang-tidy-14 --quiet -p build
+	@cmake --preset tidy >/dev/null
+	@git ls-files 'src/*.cc' 'apps/*.cc' | grep -v kernels/x86 | xargs -P $(JOBS) -n 4 clang-tidy-14 --quiet -p build-tidy
 	@for kind in asan tsan; do \
 	  cmake --preset $$kind >/dev/null && cmake --build build-$$kind -j $(JOBS) && \
 	  LAPIDARY_TOKENIZERS=$(CURDIR)/build/tokenizers ctest --preset $$kind -j $(JOBS) || exit 1; \
@@ -73,4 +73,4 @@ install: build
 	cmake --install build --prefix $(PREFIX)
 
 clean:
-	rm -rf build build-debug build-asan build-tsan build-fuzz
+	rm -rf build build-debug build-asan build-tsan build-tidy build-fuzz

@@ -93,8 +93,8 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   expect_metadata(file, "version", kVersion, "saved by another version");
   expect_metadata(file, "fingerprint", fmt::format("{:016x}", engine->fingerprint()),
                   "saved with another model");
-  Session session(engine, context);
-  const Config& config = engine->config();
+  Session session(std::move(engine), context);
+  const Config& config = session.engine().config();
   KvCache& cache = session.impl_->cache;
 
   const TensorView& tokens = expect_tensor(file, "tokens", DType::kI32);

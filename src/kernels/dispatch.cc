@@ -8,6 +8,7 @@
 #include "kernels/simd/attention.h"
 #include "kernels/simd/matmul.h"
 #if defined(__x86_64__)
+#include "kernels/x86/cpu.h"
 #include "kernels/x86/tables.h"
 #endif
 
@@ -25,13 +26,9 @@ const std::vector<Row>& all_rows() {
   static const std::vector<Row> rows = [] {
     std::vector<Row> list{{&ref::kernels(), true}};
 #if defined(__x86_64__)
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
-    list.push_back({&avx2::kernels(), avx2});
-    list.push_back({&avx512::kernels(), avx512});
+    const x86::CpuFeatures cpu = x86::cpu_features();
+    list.push_back({&avx2::kernels(), cpu.avx2});
+    list.push_back({&avx512::kernels(), cpu.avx512});
 #endif
     return list;
   }();
