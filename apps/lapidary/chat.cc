@@ -72,7 +72,7 @@ constexpr const char* kHelp =
 
 class Chat {
  public:
-  Chat(const Options& o, std::shared_ptr<const Engine> engine)
+  Chat(const Options& o, const std::shared_ptr<const Engine>& engine)
       : quiet_(o.verbosity.quiet), system_(o.system), session_(engine, o.model.context) {
     generate_.max_tokens = o.tokens;
     generate_.stop = o.stop;

@@ -83,7 +83,7 @@ void affine_encode(std::span<const float> values, const AffineFormat& format,
   for (size_t i = 0; i < values.size() / group; ++i) {
     const auto part = values.subspan(i * group, group);
     const GroupScale g = group_scale(part, top_code);
-    uint32_t codes[kMaxGroup];
+    uint32_t codes[kMaxGroup] = {};
     choose_codes(part, g, top_code, codes);
     pack(codes, format.group, format.bits, target.codes + i * group_bytes);
     store(g.scale, format.dtype, target.scales + i * element);
