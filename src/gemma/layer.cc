@@ -13,9 +13,7 @@ void layer_forward(Executor& ex, const Config& c, const LayerWeights& w, int lay
   const double eps = c.rms_norm_eps;
 
   rms_norm(ex, s.x, w.input_layernorm, eps, s.h);
-  matmul(ex, s.h, w.q_proj, s.q);
-  matmul(ex, s.h, w.k_proj, s.k);
-  matmul(ex, s.h, w.v_proj, s.v);
+  matmul(ex, s.h, {{w.q_proj, s.q}, {w.k_proj, s.k}, {w.v_proj, s.v}});
   if (c.qk_norm()) {
     rms_norm(ex, s.q.reshaped(c.head_dim), w.q_norm, eps, s.q.reshaped(c.head_dim));
     rms_norm(ex, s.k.reshaped(c.head_dim), w.k_norm, eps, s.k.reshaped(c.head_dim));
@@ -30,8 +28,7 @@ void layer_forward(Executor& ex, const Config& c, const LayerWeights& w, int lay
 
   rms_norm(ex, s.x, c.post_norms() ? w.pre_feedforward_layernorm : w.post_attention_layernorm, eps,
            s.h);
-  matmul(ex, s.h, w.gate_proj, s.gate);
-  matmul(ex, s.h, w.up_proj, s.up);
+  matmul(ex, s.h, {{w.gate_proj, s.gate}, {w.up_proj, s.up}});
   gelu_mul(ex, s.gate, s.up);
   matmul(ex, s.gate, w.down_proj, s.h);
   if (c.post_norms()) rms_norm(ex, s.h, w.post_feedforward_layernorm, eps, s.h);

@@ -84,7 +84,9 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   // The tokenizer's transient memory is gone before the first page of weights is touched.
   if (Tokenizer::present(folder)) impl->tokenizer = Tokenizer::load(folder);
   const int threads = options.threads > 0 ? options.threads : default_thread_count();
-  impl->executor = std::make_unique<Executor>(best_kernels(), threads);
+  impl->executor = std::make_unique<Executor>(
+      best_kernels(), threads,
+      options.compute == Compute::kFast ? Activations::kRounded : Activations::kFloat);
   log(LogLevel::kDebug, fmt::format("{} threads, {} kernels", threads, best_kernels().isa));
 
   auto engine = std::shared_ptr<Engine>(new Engine(std::move(impl)));

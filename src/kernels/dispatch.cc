@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "kernels/ref/ref.h"
 #include "kernels/simd/attention.h"
 #include "kernels/simd/matmul.h"
+#include "kernels/simd/quantized.h"
 #if defined(__x86_64__)
 #include "kernels/x86/cpu.h"
 #include "kernels/x86/tables.h"
@@ -40,6 +42,13 @@ const std::vector<Row>& all_rows() {
 int64_t matmul_scratch_floats(int64_t cols) {
   constexpr int64_t kLargestTile = 16;  // tokens of a tile, rounded up to any instruction set's
   return simd::kPanelRows * (cols + kLargestTile * 16);
+}
+
+int64_t quantized_scratch_floats(int64_t cols) {
+  const int64_t groups = cols / 32;  // at most
+  const int64_t panels = 2 * simd::kPanel * groups + simd::kPackedBytes / 4;
+  const int64_t rows = 2 * 16 * groups + 2 * simd::kRowTokens * (cols + kQuantBlock) / 4;
+  return std::max(panels, rows);
 }
 
 int64_t attend_scratch_floats(int head_dim) {

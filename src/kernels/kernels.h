@@ -53,6 +53,62 @@ struct MatmulArgs {
 };
 int64_t matmul_scratch_floats(int64_t cols);
 
+// Rows of activations rounded to 8 bits, for products with affine weights: within a block of
+// kQuantBlock columns x = step * code, step = largest |x| / 127. A product then is
+//
+//     y = sum over blocks of step * sum over groups of (scale * dot + bias * sum)
+//
+// with `dot` the sum of products of weight codes and activation codes over a group, and `sum` that
+// of the activation codes alone: whole numbers, exact on every instruction set. The sums over
+// groups and blocks are chains of fused multiply-adds in f32, in the order of the columns.
+//
+// Codes lie as the kernels want them for weights of `bits` bits: see unit_position().
+constexpr int64_t kQuantBlock = 256;
+constexpr int64_t kQuantUnit = 64;  // columns that are arranged together
+constexpr int64_t kQuantGroups = kQuantBlock / 32;
+struct QuantizedRows {
+  int64_t tokens = 0;       // T
+  int64_t cols = 0;         // K, a multiple of kQuantUnit
+  int bits = 0;             // of the weights
+  int group = 0;            // of the weights
+  int8_t* codes = nullptr;  // [blocks, T, kQuantBlock]
+  float* steps = nullptr;   // [blocks, T]
+  float* sums = nullptr;    // [blocks, T, kQuantGroups]; one per group, the rest unused
+
+  int64_t blocks() const { return (cols + kQuantBlock - 1) / kQuantBlock; }
+};
+// Where column `index` of a unit lies: the columns of a group stay together, and in it codes that
+// share a place in successive bytes of the packed weights are neighbours, so that one mask or shift
+// of the weights lines up with them.
+constexpr int64_t unit_position(int bits, int group, int64_t index) {
+  const int64_t width = group < kQuantUnit ? group : kQuantUnit;
+  const int64_t per_byte = bits == 4 ? 2 : bits == 2 ? 4 : 1, i = index % width;
+  return index / width * width + i % per_byte * (width / per_byte) + i / per_byte;
+}
+// Whether products with these weights may use rounded activations.
+inline bool takes_quantized_rows(const WeightMatrix& w) {
+  return w.affine() && w.cols % kQuantUnit == 0;
+}
+
+// Rounds rows [first_token, last_token) of x, [T, K].
+struct QuantizeArgs {
+  const float* x = nullptr;
+  int64_t first_token = 0;
+  int64_t last_token = 0;
+  const QuantizedRows* out = nullptr;
+};
+
+// As MatmulArgs, with the activations rounded.
+struct QuantizedMatmulArgs {
+  const QuantizedRows* x = nullptr;
+  const WeightMatrix* weight = nullptr;
+  int64_t first_row = 0;
+  int64_t last_row = 0;
+  float* y = nullptr;        // [T, N]; only the columns [first_row, last_row) are written
+  float* scratch = nullptr;  // quantized_scratch_floats(K), not shared between threads
+};
+int64_t quantized_scratch_floats(int64_t cols);
+
 // Positions per block of the KV cache. Attention folds block after block into a running softmax;
 // blocks start at multiples of this, so a query's result does not depend on how it came in.
 constexpr int kKvBlock = 64;
@@ -85,6 +141,8 @@ struct Kernels {
   std::string_view isa;  // "ref", "avx2", "avx512"
 
   void (*matmul)(const MatmulArgs& args);
+  void (*quantize)(const QuantizeArgs& args);
+  void (*quantized_matmul)(const QuantizedMatmulArgs& args);
   // out[cols] = row `row` of the matrix.
   void (*dequantize_row)(const WeightMatrix& weight, int64_t row, float* out);
   // y = x / sqrt(mean(x^2) + eps) * weight over n values; Gemma's "1 +" is already in `weight`.

@@ -19,29 +19,101 @@ void check_shape(const char* op, Matrix m, int64_t rows, int64_t cols) {
 
 }  // namespace
 
-Executor::Executor(const Kernels& kernels, int threads)
-    : kernels_(kernels), pool_(threads), scratch_(static_cast<size_t>(threads)) {}
+Executor::Executor(const Kernels& kernels, int threads, Activations activations)
+    : kernels_(kernels),
+      pool_(threads),
+      scratch_(static_cast<size_t>(threads)),
+      activations_(activations) {}
 
 void Executor::reserve_scratch(int64_t floats) {
   for (auto& scratch : scratch_)
     if (static_cast<int64_t>(scratch.size()) < floats) scratch.resize(static_cast<size_t>(floats));
 }
 
-void matmul(Executor& ex, Matrix x, const WeightMatrix& w, Matrix y) {
-  check_shape("matmul x", x, x.rows, w.cols);
-  check_shape("matmul y", y, x.rows, w.rows);
-  ex.reserve_scratch(matmul_scratch_floats(w.cols));
-  constexpr int64_t kRows = 16;  // a panel of the kernels; shares that are multiples waste nothing
-  const int64_t panels = (w.rows + kRows - 1) / kRows;
-  ex.for_each(panels, kRows * w.cols * x.rows, [&](int64_t first, int64_t last, int thread) {
-    ex.kernels().matmul({.x = x.data,
-                         .tokens = x.rows,
-                         .weight = &w,
-                         .first_row = first * kRows,
-                         .last_row = std::min(last * kRows, w.rows),
-                         .y = y.data,
-                         .scratch = ex.scratch(thread)});
+QuantizedRows Executor::quantized_rows(int64_t tokens, const WeightMatrix& weight) {
+  QuantizedRows rows{
+      .tokens = tokens, .cols = weight.cols, .bits = weight.bits, .group = weight.group};
+  const auto cells = static_cast<size_t>(rows.blocks() * tokens);
+  const auto grow = [](auto& vector, size_t size) {
+    if (vector.size() < size) vector.resize(size);
+    return vector.data();
+  };
+  rows.codes = grow(codes_, cells * kQuantBlock);
+  rows.steps = grow(steps_, cells);
+  rows.sums = grow(sums_, cells * kQuantGroups);
+  return rows;
+}
+
+namespace {
+
+constexpr int64_t kShareRows = 16;  // rows of a share: a multiple of what the kernels take at once
+
+// fn(product, first row, last row, thread) for the rows of all products, shared out to threads.
+template <class Fn>
+void for_each_row(Executor& ex, std::span<const Product> products, int64_t work, Fn&& fn) {
+  int64_t total = 0;
+  for (const Product& p : products) total += (p.w.rows + kShareRows - 1) / kShareRows;
+  ex.for_each(total, kShareRows * work, [&](int64_t first, int64_t last, int thread) {
+    int64_t begin = 0;
+    for (const Product& p : products) {
+      const int64_t end = begin + (p.w.rows + kShareRows - 1) / kShareRows;
+      const int64_t from = std::max(first, begin), to = std::min(last, end);
+      if (from < to)
+        fn(p, (from - begin) * kShareRows, std::min((to - begin) * kShareRows, p.w.rows), thread);
+      begin = end;
+    }
   });
+}
+
+void matmul_float(Executor& ex, Matrix x, std::span<const Product> products) {
+  ex.reserve_scratch(matmul_scratch_floats(x.cols));
+  for_each_row(ex, products, x.cols * x.rows,
+               [&](const Product& p, int64_t first, int64_t last, int thread) {
+                 ex.kernels().matmul({.x = x.data,
+                                      .tokens = x.rows,
+                                      .weight = &p.w,
+                                      .first_row = first,
+                                      .last_row = last,
+                                      .y = p.y.data,
+                                      .scratch = ex.scratch(thread)});
+               });
+}
+
+void matmul_rounded(Executor& ex, Matrix x, std::span<const Product> products) {
+  ex.reserve_scratch(quantized_scratch_floats(x.cols));
+  const QuantizedRows rows = ex.quantized_rows(x.rows, products.front().w);
+  ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
+    ex.kernels().quantize({.x = x.data, .first_token = first, .last_token = last, .out = &rows});
+  });
+  for_each_row(ex, products, x.cols * x.rows,
+               [&](const Product& p, int64_t first, int64_t last, int thread) {
+                 ex.kernels().quantized_matmul({.x = &rows,
+                                                .weight = &p.w,
+                                                .first_row = first,
+                                                .last_row = last,
+                                                .y = p.y.data,
+                                                .scratch = ex.scratch(thread)});
+               });
+}
+
+}  // namespace
+
+void matmul(Executor& ex, Matrix x, std::initializer_list<Product> products) {
+  const std::span<const Product> all(products.begin(), products.size());
+  const WeightMatrix& w = all.front().w;
+  bool alike = true;
+  for (const Product& p : all) {
+    check_shape("matmul x", x, x.rows, p.w.cols);
+    check_shape("matmul y", p.y, x.rows, p.w.rows);
+    alike = alike && p.w.bits == w.bits && p.w.group == w.group;
+  }
+  if (!alike) {
+    for (const Product& p : all) matmul(ex, x, {p});
+  } else if (ex.activations() == Activations::kRounded && takes_quantized_rows(w)) {
+    matmul_rounded(ex, x, all);
+  } else {
+    matmul_float(ex, x, all);
+  }
 }
 
 void embed(Executor& ex, std::span<const Token> ids, const WeightMatrix& table, float scale,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -28,17 +29,24 @@ struct Matrix {
   Matrix rows_from(int64_t first, int64_t count) const { return {row(first), count, cols}; }
 };
 
+// Whether products with quantised weights may round their activations to 8 bits (numerics.md).
+enum class Activations { kFloat, kRounded };
+
 // What operations run on: a kernel table, threads, and scratch memory for each thread. Used by one
 // caller at a time.
 class Executor {
  public:
-  Executor(const Kernels& kernels, int threads);
+  Executor(const Kernels& kernels, int threads, Activations activations = Activations::kFloat);
 
   const Kernels& kernels() const { return kernels_; }
   ThreadPool& pool() { return pool_; }
   // Grows every thread's scratch to at least `floats`; call before the loop that uses it.
   void reserve_scratch(int64_t floats);
   float* scratch(int thread) { return scratch_[static_cast<size_t>(thread)].data(); }
+
+  Activations activations() const { return activations_; }
+  // Memory for the rounded rows of one product, valid until the next call.
+  QuantizedRows quantized_rows(int64_t tokens, const WeightMatrix& weight);
 
   // fn(first, last, thread) over shares of [0, count); by the caller alone when the whole is less
   // than what waking the threads costs. `work` is roughly the multiply-adds of one item.
@@ -56,10 +64,21 @@ class Executor {
   const Kernels& kernels_;
   ThreadPool pool_;
   std::vector<AlignedVector<float>> scratch_;  // [threads]
+  Activations activations_;
+  AlignedVector<int8_t> codes_;
+  AlignedVector<float> steps_, sums_;
 };
 
 // y[t, n] = sum over k of x[t, k] w[n, k]
-void matmul(Executor& ex, Matrix x, const WeightMatrix& w, Matrix y);
+struct Product {
+  const WeightMatrix& w;
+  Matrix y;
+};
+// Products of the same activations with several matrices: one loop over the rows of all of them.
+void matmul(Executor& ex, Matrix x, std::initializer_list<Product> products);
+inline void matmul(Executor& ex, Matrix x, const WeightMatrix& w, Matrix y) {
+  matmul(ex, x, {{w, y}});
+}
 
 // Row t of `out` is row ids[t] of `table`, times `scale`.
 void embed(Executor& ex, std::span<const Token> ids, const WeightMatrix& table, float scale,

@@ -102,10 +102,14 @@ TEST_P(Golden, ExactLogitsAgreeWithTheReferenceOnEveryInstructionSet) {
 TEST_P(Golden, FastLogitsStayNearTheReference) {
   const auto engine = load({.compute = Compute::kFast, .threads = 2});
   const auto got = score(engine, ids);
-  // K and V rounded to bf16 are off by up to 2^-9 of themselves; a few layers of that.
+  // K and V rounded to bf16 are off by up to 2^-9 of themselves; a few layers of that. Activations
+  // before a quantised matrix are off by a uniform error of one step of 127 per largest value of
+  // 256: for normal values, 3 / 127 / sqrt(12) = 0.7 % of their size; again a few of that.
+  const bool quantized = engine->weight_format().find("affine") != std::string::npos ||
+                         engine->weight_format() == "mixed";
   const double error = relative_rms(got, expected);
   RecordProperty("rms", fmt::format("{:.2e}", error));
-  EXPECT_LE(error, 4 * 0x1p-9);
+  EXPECT_LE(error, quantized ? 3 * 0.007 : 4 * 0x1p-9);
 }
 
 TEST_P(Golden, OneByOneChunkedAndWholeGiveTheSameBits) {

@@ -137,6 +137,137 @@ TEST(Kernels, MatmulGivesARowTheSameBitsInEveryBatchSplitAndInstructionSet) {
   }
 }
 
+// Matrices whose products may use rounded activations, with whole and broken blocks of columns.
+std::vector<TestMatrix> quantized_formats(int64_t rows) {
+  std::vector<TestMatrix> list;
+  for (int bits : {2, 3, 4, 5, 6, 8})
+    for (int group : {32, 64, 128})
+      for (int64_t cols : {64, 192, 256, 640})
+        if (cols % group == 0) list.emplace_back(rows, cols, DType::kBF16, bits, group);
+  list.emplace_back(rows, 1152, DType::kF16, 4, 64);
+  list.emplace_back(rows, 640, DType::kF32, 4, 64);
+  list.emplace_back(rows, 1088, DType::kF16, 5, 32);
+  return list;
+}
+
+struct Rounded {
+  std::vector<int8_t> codes;
+  std::vector<float> steps, sums;
+  QuantizedRows view;
+
+  Rounded(const Kernels& kernels, const WeightMatrix& w, const float* x, int64_t tokens) {
+    view = {.tokens = tokens, .cols = w.cols, .bits = w.bits, .group = w.group};
+    const auto cells = static_cast<size_t>(view.blocks() * tokens);
+    codes.assign(cells * kQuantBlock, 0);
+    steps.assign(cells, 0);
+    sums.assign(cells * kQuantGroups, 0);
+    view.codes = codes.data();
+    view.steps = steps.data();
+    view.sums = sums.data();
+    const int64_t half = tokens / 2;
+    kernels.quantize({.x = x, .first_token = 0, .last_token = half, .out = &view});
+    kernels.quantize({.x = x, .first_token = half, .last_token = tokens, .out = &view});
+  }
+};
+
+std::vector<float> quantized_product(const Kernels& kernels, const WeightMatrix& w,
+                                     const QuantizedRows& x, int64_t split) {
+  std::vector<float> y(static_cast<size_t>(x.tokens * w.rows), NAN);
+  std::vector<float> scratch(static_cast<size_t>(quantized_scratch_floats(w.cols)), NAN);
+  for (int64_t row = 0; row < w.rows; row += split)
+    kernels.quantized_matmul({.x = &x,
+                              .weight = &w,
+                              .first_row = row,
+                              .last_row = std::min(row + split, w.rows),
+                              .y = y.data(),
+                              .scratch = scratch.data()});
+  return y;
+}
+
+TEST(Kernels, ActivationsAreRoundedAlikeOnEveryInstructionSet) {
+  for (const TestMatrix& m : quantized_formats(1)) {
+    const WeightMatrix& w = m.view;
+    std::vector<float> x = random_floats(3 * w.cols, 2);
+    std::fill(x.begin(), x.begin() + 64, 0.0f);
+    x[static_cast<size_t>(w.cols) + 5] = 300;
+    const Rounded expected(ref::kernels(), w, x.data(), 3);
+    for (int64_t t = 0; t < 3; ++t)
+      for (int64_t k = 0; k < w.cols; ++k) {
+        const int64_t cell = k / kQuantBlock * 3 + t;
+        const int64_t unit = k % kQuantBlock / kQuantUnit * kQuantUnit;
+        const double step = expected.steps[static_cast<size_t>(cell)];
+        const double back =
+            step * expected.codes[static_cast<size_t>(
+                       cell * kQuantBlock + unit + unit_position(w.bits, w.group, k % kQuantUnit))];
+        ASSERT_TRUE(within(back, x[static_cast<size_t>(t * w.cols + k)], step * 0.50001))
+            << describe(w) << " token " << t << " column " << k;
+      }
+    for (const Kernels* table : supported_kernels()) {
+      const Rounded got(*table, w, x.data(), 3);
+      ASSERT_EQ(got.codes, expected.codes) << table->isa << " " << describe(w);
+      ASSERT_EQ(got.steps, expected.steps) << table->isa << " " << describe(w);
+      ASSERT_EQ(got.sums, expected.sums) << table->isa << " " << describe(w);
+    }
+  }
+}
+
+TEST(Kernels, QuantizedMatmulIsWithinItsRoundingBoundOfTheDefinition) {
+  constexpr int64_t kRows = 77, kTokens = 14;
+  for (const TestMatrix& m : quantized_formats(kRows)) {
+    const WeightMatrix& w = m.view;
+    std::vector<float> x = random_floats(kTokens * w.cols, 2);
+    const Rounded rounded(ref::kernels(), w, x.data(), kTokens);
+    const auto expected = quantized_product(ref::kernels(), w, rounded.view, kRows);
+    for (const Kernels* table : supported_kernels()) {
+      const auto got = quantized_product(*table, w, rounded.view, kRows);
+      for (int64_t t = 0; t < kTokens; ++t)
+        for (int64_t n = 0; n < kRows; ++n) {
+          double magnitude = 0;  // of the terms scale * dot and bias * sum, over all groups
+          for (int64_t k = 0; k < w.cols; ++k) {
+            const int64_t g = n * w.row_groups() + k / w.group;
+            const double code = ref::code_at(w.data + n * w.row_bytes(), w.bits, k);
+            magnitude += std::abs(double{x[static_cast<size_t>(t * w.cols + k)]}) * 1.01 *
+                         (std::abs(float_at(w.scales, w.dtype, g)) * code +
+                          std::abs(float_at(w.biases, w.dtype, g)));
+          }
+          const double blocks = static_cast<double>(rounded.view.blocks());
+          const double rounding_of_codes = blocks * 0.01 * magnitude;  // |code| may be up by a half
+          const auto i = static_cast<size_t>(t * kRows + n);
+          ASSERT_TRUE(
+              within(got[i], expected[i],
+                     chain_bound(2 * kQuantGroups + blocks) * (magnitude + rounding_of_codes)))
+              << table->isa << " " << describe(w) << " token " << t << " row " << n;
+        }
+    }
+  }
+}
+
+TEST(Kernels, QuantizedMatmulGivesARowTheSameBitsInEveryBatchSplitAndInstructionSet) {
+  constexpr int64_t kRows = 77, kTokens = 29;
+  for (const TestMatrix& m : quantized_formats(kRows)) {
+    const WeightMatrix& w = m.view;
+    const std::vector<float> x = random_floats(kTokens * w.cols, 2);
+    std::vector<float> alone;  // by the first vector table, token by token
+    for (const Kernels* table : supported_kernels()) {
+      if (table->isa == "ref") continue;
+      if (alone.empty())
+        for (int64_t t = 0; t < kTokens; ++t) {
+          const Rounded one(*table, w, x.data() + t * w.cols, 1);
+          const auto y = quantized_product(*table, w, one.view, kRows);
+          alone.insert(alone.end(), y.begin(), y.end());
+        }
+      for (int64_t tokens : {1, 2, 3, 4, 5, 13, 29}) {
+        const Rounded rounded(*table, w, x.data(), tokens);
+        for (int64_t split : {7, 32, 77}) {
+          const auto y = quantized_product(*table, w, rounded.view, split);
+          ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)
+              << table->isa << " " << describe(w) << " tokens " << tokens << " split " << split;
+        }
+      }
+    }
+  }
+}
+
 TEST(Kernels, DequantizeRowEqualsTheDefinition) {
   for (const TestMatrix& m : all_formats(3)) {
     const WeightMatrix& w = m.view;

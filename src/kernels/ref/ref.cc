@@ -37,6 +37,56 @@ void matmul(const MatmulArgs& a) {
   }
 }
 
+void quantize(const QuantizeArgs& a) {
+  const QuantizedRows& out = *a.out;
+  for (int64_t t = a.first_token; t < a.last_token; ++t)
+    for (int64_t b = 0; b < out.blocks(); ++b) {
+      const int64_t begin = b * kQuantBlock, end = std::min(begin + kQuantBlock, out.cols);
+      const float* x = a.x + t * out.cols;
+      float largest = 0;
+      for (int64_t k = begin; k < end; ++k) largest = std::max(largest, std::abs(x[k]));
+      const int64_t cell = b * out.tokens + t;
+      out.steps[cell] = largest / 127.0f;
+      const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+      float* sums = out.sums + cell * kQuantGroups;
+      for (int64_t k = begin; k < end; k += out.group) sums[(k - begin) / out.group] = 0;
+      for (int64_t k = begin; k < end; ++k) {
+        const float code = std::nearbyint(x[k] * inverse);
+        const int64_t unit = (k - begin) / kQuantUnit * kQuantUnit;
+        out.codes[cell * kQuantBlock + unit + unit_position(out.bits, out.group, k % kQuantUnit)] =
+            static_cast<int8_t>(code);
+        sums[(k - begin) / out.group] += code;
+      }
+    }
+}
+
+// One output: what the comment at QuantizedRows says.
+double quantized_dot(const QuantizedRows& x, int64_t t, const WeightMatrix& w, int64_t n) {
+  const std::byte* data = w.data + n * w.row_bytes();
+  double y = 0;
+  for (int64_t begin = 0; begin < w.cols; begin += w.group) {
+    const int64_t cell = begin / kQuantBlock * x.tokens + t;
+    const int8_t* codes = x.codes + cell * kQuantBlock;
+    double dot = 0;
+    for (int64_t k = begin; k < begin + w.group; ++k) {
+      const int64_t unit = k % kQuantBlock / kQuantUnit * kQuantUnit;
+      dot += double{codes[unit + unit_position(w.bits, w.group, k % kQuantUnit)]} *
+             code_at(data, w.bits, k);
+    }
+    const int64_t g = n * w.row_groups() + begin / w.group;
+    const double sum = x.sums[cell * kQuantGroups + begin % kQuantBlock / w.group];
+    y += double{x.steps[cell]} *
+         (float_at(w.scales, w.dtype, g) * dot + float_at(w.biases, w.dtype, g) * sum);
+  }
+  return y;
+}
+
+void quantized_matmul(const QuantizedMatmulArgs& a) {
+  for (int64_t t = 0; t < a.x->tokens; ++t)
+    for (int64_t n = a.first_row; n < a.last_row; ++n)
+      a.y[t * a.weight->rows + n] = static_cast<float>(quantized_dot(*a.x, t, *a.weight, n));
+}
+
 void dequantize_row(const WeightMatrix& w, int64_t row, float* out) {
   for (int64_t k = 0; k < w.cols; ++k) out[k] = weight_at(w, row, k);
 }
@@ -94,6 +144,8 @@ void attend(const AttendArgs& a) {
 const Kernels& kernels() {
   static constexpr Kernels table{.isa = "ref",
                                  .matmul = matmul,
+                                 .quantize = quantize,
+                                 .quantized_matmul = quantized_matmul,
                                  .dequantize_row = dequantize_row,
                                  .rms_norm = rms_norm,
                                  .gelu_mul = gelu_mul,

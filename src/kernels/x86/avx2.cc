@@ -3,6 +3,7 @@
 
 #include "kernels/simd/codes.h"
 #include "kernels/simd/table.h"
+#include "kernels/x86/avx2_quantized.h"
 #include "kernels/x86/load_codes.h"
 #include "kernels/x86/tables.h"
 
@@ -31,6 +32,8 @@ struct F {
     std::memcpy(copy, p, static_cast<size_t>(n) * sizeof(T));
     return load(copy);
   }
+
+  static F from(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
   template <int kBits>
   struct Codes;
@@ -71,6 +74,10 @@ inline F min(F a, F b) {
 }
 inline F max(F a, F b) {
   return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+inline F abs(F a) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
 }
 inline F fma(F a, F b, F c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
@@ -130,7 +137,7 @@ struct F::Codes {
 }  // namespace
 
 const Kernels& kernels() {
-  static constexpr Kernels table = simd::make_table<F>("avx2");
+  static constexpr Kernels table = simd::make_table<F, I, Q>("avx2");
   return table;
 }
 

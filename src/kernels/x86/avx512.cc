@@ -1,8 +1,9 @@
-// The vector kernels for AVX-512 (F, BW, DQ, VL): 16 floats are one register.
+// The vector kernels for AVX-512 (F, BW, DQ, VL, VNNI): 16 floats are one register.
 #include <immintrin.h>
 
 #include "kernels/simd/codes.h"
 #include "kernels/simd/table.h"
+#include "kernels/x86/avx512_quantized.h"
 #include "kernels/x86/load_codes.h"
 #include "kernels/x86/tables.h"
 
@@ -42,6 +43,8 @@ struct F {
     return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
   }
 
+  static F from(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+
   template <int kBits>
   struct Codes;
 
@@ -74,6 +77,9 @@ inline F min(F a, F b) {
 }
 inline F max(F a, F b) {
   return {_mm512_max_ps(a.v, b.v)};
+}
+inline F abs(F a) {
+  return {_mm512_abs_ps(a.v)};
 }
 inline F fma(F a, F b, F c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
@@ -135,7 +141,7 @@ struct F::Codes {
 }  // namespace
 
 const Kernels& kernels() {
-  static constexpr Kernels table = simd::make_table<F>("avx512");
+  static constexpr Kernels table = simd::make_table<F, I, Q>("avx512");
   return table;
 }
 

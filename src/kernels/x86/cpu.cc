@@ -29,7 +29,7 @@ CpuFeatures cpu_features() {
   const uint64_t state = enabled_state();
   have.avx2 = bit(ebx, 5) && fma && f16c && (state & kYmm) == kYmm;
   have.avx512 = have.avx2 && bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31) &&
-                (state & kZmm) == kZmm;
+                bit(ecx, 11) && (state & kZmm) == kZmm;
   return have;
 }
 

@@ -5,7 +5,7 @@ namespace lapidary::x86 {
 
 struct CpuFeatures {
   bool avx2 = false;    // with FMA and F16C
-  bool avx512 = false;  // F, BW, DQ, VL
+  bool avx512 = false;  // F, BW, DQ, VL, VNNI
 };
 CpuFeatures cpu_features();
 
