@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/log.h"
+
 #include "base/fail.h"
 #include "kernels/kernels.h"
 #include "kernels/ref/ref.h"
@@ -10,6 +12,7 @@
 #include "kernels/simd/matmul.h"
 #include "kernels/simd/quantized.h"
 #if defined(__x86_64__)
+#include "kernels/x86/amx_permission.h"
 #include "kernels/x86/cpu.h"
 #include "kernels/x86/tables.h"
 #endif
@@ -28,9 +31,13 @@ const std::vector<Row>& all_rows() {
   static const std::vector<Row> rows = [] {
     std::vector<Row> list{{&ref::kernels(), true}};
 #if defined(__x86_64__)
-    const x86::CpuFeatures cpu = x86::cpu_features();
+    const x86::Cpu& cpu = x86::cpu();
+    const bool avx512 = cpu.avx512_vnni;
     list.push_back({&avx2::kernels(), cpu.avx2});
-    list.push_back({&avx512::kernels(), cpu.avx512});
+    list.push_back({&avx512::kernels(), avx512});
+    list.push_back({&amx::kernels(), avx512 && cpu.amx_int8 && x86::amx_permitted()});
+    if (avx512 && cpu.amx_int8 && !x86::amx_permitted())
+      log(LogLevel::kWarning, "the system refuses the tiles of AMX; going on with AVX-512");
 #endif
     return list;
   }();

@@ -12,9 +12,21 @@
 #include "base/rng.h"
 #include "kernels/bounds.h"
 #include "kernels/ref/ref.h"
+#if defined(__x86_64__)
+#include "kernels/tile_model.h"
+#endif
 
 namespace lapidary {
 namespace {
+
+// What this machine can run, and the model of the tile kernels.
+std::vector<const Kernels*> tables_under_test() {
+  std::vector<const Kernels*> list(supported_kernels().begin(), supported_kernels().end());
+#if defined(__x86_64__)
+  if (list.size() > 1) list.push_back(&tile_model_kernels());
+#endif
+  return list;
+}
 
 std::vector<float> random_floats(int64_t n, uint64_t stream, float scale = 1) {
   const CounterRng rng(7, stream);
@@ -218,7 +230,7 @@ TEST(Kernels, QuantizedMatmulIsWithinItsRoundingBoundOfTheDefinition) {
     std::vector<float> x = random_floats(kTokens * w.cols, 2);
     const Rounded rounded(ref::kernels(), w, x.data(), kTokens);
     const auto expected = quantized_product(ref::kernels(), w, rounded.view, kRows);
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test()) {
       const auto got = quantized_product(*table, w, rounded.view, kRows);
       for (int64_t t = 0; t < kTokens; ++t)
         for (int64_t n = 0; n < kRows; ++n) {
@@ -248,7 +260,7 @@ TEST(Kernels, QuantizedMatmulGivesARowTheSameBitsInEveryBatchSplitAndInstruction
     const WeightMatrix& w = m.view;
     const std::vector<float> x = random_floats(kTokens * w.cols, 2);
     std::vector<float> alone;  // by the first vector table, token by token
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test()) {
       if (table->isa == "ref") continue;
       if (alone.empty())
         for (int64_t t = 0; t < kTokens; ++t) {

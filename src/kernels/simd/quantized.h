@@ -100,7 +100,7 @@ struct RowCodes {
   const int8_t* codes[2];
   int64_t copies;
 };
-inline RowCodes split_halves(const QuantizedRows& x, int8_t* scratch) {
+static inline RowCodes split_halves(const QuantizedRows& x, int8_t* scratch) {
   if (x.group != 32) return {{x.codes, nullptr}, 1};
   const int64_t bytes = x.blocks() * x.tokens * kQuantBlock;
   for (int64_t index = 0; index < kQuantUnit; ++index) {
@@ -254,6 +254,7 @@ void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
   };
   int64_t t = 0;
   for (; t + Q::kTokens <= a.x->tokens; t += Q::kTokens) tile.template operator()<Q::kTokens>(t);
+  for (; t + 4 <= a.x->tokens; t += 4) tile.template operator()<4>(t);
   for (; t < a.x->tokens; ++t) tile.template operator()<1>(t);
 }
 
@@ -265,6 +266,7 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
   uint8_t* packed = reinterpret_cast<uint8_t*>(biases + kPanel * w.row_groups());
   constexpr QuadOrder kOrders[2] = {quad_order(kBits, 32), quad_order(kBits, 64)};
   const QuadOrder& order = kOrders[w.group == 32 ? 0 : 1];
+  Q::begin();
   for (int64_t n = a.first_row; n < a.last_row; n += kPanel) {
     const int64_t rows = a.last_row - n < kPanel ? a.last_row - n : kPanel;
     int64_t row[kPanel];  // those past the end repeat the last
@@ -287,6 +289,7 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
       panel_block<F, I, Q, kBits>(a, b, packed, scales, biases, n, rows);
     }
   }
+  Q::end();
 }
 
 // ---- the two entries of the table

@@ -35,6 +35,9 @@ constexpr int quads_per_sum(int bits) {
 struct Q {
   static constexpr int kTokens = 4;  // x 16 rows: 8 sums of 16 bits, 2 codes, an activation
 
+  static void begin() {}
+  static void end() {}
+
   template <class F>
   static void store_codes(int8_t* p, F a) {
     const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));

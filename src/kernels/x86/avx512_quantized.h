@@ -22,6 +22,9 @@ inline I operator+(I a, I b) {
 struct Q {
   static constexpr int kTokens = 12;  // x 16 rows: 12 sums and a register of codes
 
+  static void begin() {}
+  static void end() {}
+
   template <class F>
   static void store_codes(int8_t* p, F a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a.v)));

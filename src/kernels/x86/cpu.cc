@@ -14,23 +14,38 @@ uint64_t enabled_state() {
   return uint64_t{high} << 32 | low;
 }
 
-}  // namespace
+bool bit(uint32_t word, int index) {
+  return (word >> index & 1u) != 0;
+}
 
 // Bits as Intel's manual lists them under CPUID; not from __builtin_cpu_supports, whose names
 // differ between compilers.
-CpuFeatures cpu_features() {
-  CpuFeatures have;
+Cpu detect() {
+  Cpu c{};
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return have;
-  const auto bit = [](uint32_t word, int i) { return (word >> i & 1u) != 0; };
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return c;
   const bool fma = bit(ecx, 12), f16c = bit(ecx, 29), xsave = bit(ecx, 27);
-  if (!xsave || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return have;
-  constexpr uint64_t kYmm = 0x6, kZmm = 0xe6;  // XMM and YMM; those, masks and both parts of ZMM
+  if (!xsave || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return c;
+  // XMM and YMM; those, masks and both parts of ZMM; the configuration and the data of tiles.
+  constexpr uint64_t kYmm = 0x6, kZmm = 0xe6, kTiles = 0x60000;
   const uint64_t state = enabled_state();
-  have.avx2 = bit(ebx, 5) && fma && f16c && (state & kYmm) == kYmm;
-  have.avx512 = have.avx2 && bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31) &&
-                bit(ecx, 11) && (state & kZmm) == kZmm;
-  return have;
+  c.avx2 = bit(ebx, 5) && fma && f16c && (state & kYmm) == kYmm;
+  c.avx512 = c.avx2 && bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31) &&
+             (state & kZmm) == kZmm;
+  c.avx512_vnni = c.avx512 && bit(ecx, 11);
+  c.avx512_fp16 = c.avx512 && bit(edx, 23);
+  const bool tiles = bit(edx, 24) && (state & kTiles) == kTiles;
+  c.amx_int8 = tiles && bit(edx, 25);
+  c.amx_bf16 = tiles && bit(edx, 22);
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) c.avx512_bf16 = c.avx512 && bit(eax, 5);
+  return c;
+}
+
+}  // namespace
+
+const Cpu& cpu() {
+  static const Cpu detected = detect();
+  return detected;
 }
 
 }  // namespace lapidary::x86

@@ -1,12 +1,17 @@
-// What this CPU and its operating system let a program use.
+// What this CPU and operating system can run.
 #pragma once
 
 namespace lapidary::x86 {
 
-struct CpuFeatures {
-  bool avx2 = false;    // with FMA and F16C
-  bool avx512 = false;  // F, BW, DQ, VL, VNNI
+struct Cpu {
+  bool avx2;         // with FMA and F16C
+  bool avx512;       // F, BW, DQ and VL, and what avx2 means
+  bool avx512_vnni;  // each of these three with avx512
+  bool avx512_bf16;
+  bool avx512_fp16;
+  bool amx_int8;  // whether the system grants the tiles is amx_permission.h's to say
+  bool amx_bf16;
 };
-CpuFeatures cpu_features();
+const Cpu& cpu();
 
 }  // namespace lapidary::x86

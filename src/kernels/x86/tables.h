@@ -10,3 +10,7 @@ const Kernels& kernels();
 namespace lapidary::avx512 {
 const Kernels& kernels();
 }
+namespace lapidary::amx {
+const Kernels& kernels();  // AVX-512's, but for
+void quantized_matmul(const QuantizedMatmulArgs& args);
+}  // namespace lapidary::amx
