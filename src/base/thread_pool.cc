@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <fstream>
 #include <mutex>
 #include <sched.h>
@@ -41,32 +42,73 @@ T wait_for_change(const std::atomic<T>& value, T old) {
   return value.load(std::memory_order_acquire);
 }
 
-std::pair<int64_t, int64_t> share_of(int64_t count, int thread, int threads) {
-  return {count * thread / threads, count * (thread + 1) / threads};
-}
+constexpr uint32_t kSharesPerThread = 8;
 
 }  // namespace
 
+// The loop at hand. `ticket` is the loop's number and, in its low half, the next task that nobody
+// has taken. Whoever moves the ticket from n to n + m has taken tasks n ... n + m - 1. A loop that
+// is being set up has a ticket with kClosed, so a thread that still holds the last loop's ticket
+// can't take a task by what it reads of the next.
 struct ThreadPool::State {
   std::mutex one_loop_at_a_time;
-  std::atomic<uint32_t> loop{0};  // counts loops; a change tells the workers to look
-  std::atomic<int> running{0};    // workers that have not finished the present loop
+  std::atomic<uint64_t> ticket{kClosed};
+  std::atomic<uint32_t> count{0};
+  std::atomic<uint32_t> share_size{0};
+  std::atomic<Share> share{nullptr};
+  std::atomic<void*> context{nullptr};
+  std::atomic<uint32_t> loop{0};  // its number; a change tells the workers to look
+  std::atomic<uint32_t> done{0};  // tasks of this loop that are finished
   std::atomic<bool> quit{false};
-  int64_t count = 0;
-  Share share = nullptr;
-  void* context = nullptr;
   int threads = 1;
   std::vector<std::thread> workers;
+
+  static constexpr uint32_t kClosed = UINT32_MAX;
+  static uint64_t make_ticket(uint32_t loop, uint32_t next) { return uint64_t{loop} << 32 | next; }
+
+  // Runs shares of loop `number` until none is left.
+  void take_shares(uint32_t number, int thread) {
+    uint64_t mine = ticket.load(std::memory_order_acquire);
+    while (mine >> 32 == number) {
+      const auto first = static_cast<uint32_t>(mine);
+      const uint32_t tasks = count.load(std::memory_order_acquire);
+      if (first >= tasks) return;  // or closed
+      const uint32_t last =
+          first + std::min(tasks - first, share_size.load(std::memory_order_acquire));
+      const Share run_share = share.load(std::memory_order_acquire);
+      void* const argument = context.load(std::memory_order_acquire);
+      if (!ticket.compare_exchange_weak(mine, make_ticket(number, last), std::memory_order_acq_rel,
+                                        std::memory_order_acquire))
+        continue;
+      run_share(argument, first, last, thread);
+      const uint32_t finished = last - first;
+      if (done.fetch_add(finished, std::memory_order_acq_rel) + finished == tasks)
+        done.notify_one();
+      mine = ticket.load(std::memory_order_acquire);
+    }
+  }
 
   void work(int thread) {
     uint32_t seen = 0;
     while (true) {
       seen = wait_for_change(loop, seen);
       if (quit.load(std::memory_order_relaxed)) return;
-      const auto [first, last] = share_of(count, thread, threads);
-      if (first < last) share(context, first, last, thread);
-      if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
+      take_shares(seen, thread);
     }
+  }
+
+  void start(uint32_t tasks, Share run_share, void* argument) {
+    const uint32_t number = loop.load(std::memory_order_relaxed) + 1;
+    ticket.store(make_ticket(number, kClosed), std::memory_order_relaxed);
+    count.store(tasks, std::memory_order_release);
+    share_size.store(std::max(1u, tasks / (static_cast<uint32_t>(threads) * kSharesPerThread)),
+                     std::memory_order_release);
+    share.store(run_share, std::memory_order_release);
+    context.store(argument, std::memory_order_release);
+    done.store(0, std::memory_order_release);
+    ticket.store(make_ticket(number, 0), std::memory_order_release);
+    loop.store(number, std::memory_order_release);
+    loop.notify_all();
   }
 };
 
@@ -90,22 +132,17 @@ int ThreadPool::threads() const {
 
 void ThreadPool::run(int64_t count, Share share, void* context) {
   State& s = *state_;
-  const int threads = s.threads;
-  if (threads == 1 || count <= 1) {
+  if (s.threads == 1 || count <= 1) {
     if (count > 0) share(context, 0, count, 0);
     return;
   }
+  LAPIDARY_CHECK(count <= INT32_MAX, "more tasks than a loop can have");
   const std::lock_guard lock(s.one_loop_at_a_time);
-  s.count = count;
-  s.share = share;
-  s.context = context;
-  s.running.store(threads - 1, std::memory_order_relaxed);
-  s.loop.fetch_add(1, std::memory_order_release);
-  s.loop.notify_all();
-  const auto [first, last] = share_of(count, 0, threads);
-  if (first < last) share(context, first, last, 0);
-  for (int left = s.running.load(std::memory_order_acquire); left != 0;)
-    left = wait_for_change(s.running, left);
+  const auto tasks = static_cast<uint32_t>(count);
+  s.start(tasks, share, context);
+  s.take_shares(s.loop.load(std::memory_order_relaxed), 0);
+  for (uint32_t done = s.done.load(std::memory_order_acquire); done != tasks;)
+    done = wait_for_change(s.done, done);
 }
 
 namespace {

@@ -7,9 +7,11 @@
 
 namespace lapidary {
 
-// parallel_for splits a range of tasks into one contiguous share per thread and returns when all
-// are done; the caller is one of the threads. Threads that wait spin for some tens of
-// microseconds, then sleep: a decode step has hundreds of these loops.
+// parallel_for hands a range of tasks out in contiguous shares, a few per thread, and returns when
+// all are done; the caller is one of the threads. Whoever is free takes the next share, and nobody
+// waits for a thread that has taken none: on a machine with other work, a core that is away costs
+// its share and not the loop. Threads that wait spin for some tens of microseconds, then sleep: a
+// decode step has hundreds of these loops.
 //
 // Which thread runs a task never changes what the task computes, so results do not depend on the
 // thread count. One loop at a time: calls from several threads queue up. Tasks must not throw.
@@ -23,7 +25,8 @@ class ThreadPool {
 
   int threads() const;
 
-  // Calls fn(first, last, thread) on each thread with its share of [0, count).
+  // Calls fn(first, last, thread) for consecutive shares that make up [0, count), count < 2^31.
+  // A thread may get several of them, or none.
   template <class Fn>
   void parallel_for(int64_t count, Fn&& fn) {
     run(

@@ -1,5 +1,7 @@
 #include "base/thread_pool.h"
 
+#include <atomic>
+#include <chrono>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -31,6 +33,24 @@ TEST(ThreadPool, ManyShortLoopsSeeEachOthersWrites) {
       for (int64_t i = first; i < last; ++i) values[static_cast<size_t>(i)] += i;
     });
   EXPECT_EQ(std::accumulate(values.begin(), values.end(), int64_t{0}), 5000 * (63 * 64 / 2));
+}
+
+TEST(ThreadPool, TheOthersTakeWhatASlowThreadLeaves) {
+  ThreadPool pool(2);
+  constexpr int64_t kTasks = 16;
+  std::atomic<int64_t> done{0};
+  bool all_others_done = false;
+  pool.parallel_for(kTasks, [&](int64_t first, int64_t last, int) {
+    if (first == 0) {
+      EXPECT_LE(last, kTasks / 4);  // a slow thread holds up a small part
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (done < kTasks - last && std::chrono::steady_clock::now() < end)
+        std::this_thread::yield();
+      all_others_done = done == kTasks - last;
+    }
+    done += last - first;
+  });
+  EXPECT_TRUE(all_others_done);
 }
 
 TEST(ThreadPool, CallersFromSeveralThreadsQueue) {
