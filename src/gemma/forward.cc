@@ -51,13 +51,12 @@ void State::begin(int64_t rows) {
 void forward(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
              std::span<const Segment> batch, std::span<const Token> tokens, State& s) {
   s.begin(static_cast<int64_t>(tokens.size()));
-  std::vector<int64_t> positions;
-  positions.reserve(tokens.size());
+  s.positions.clear();
   for (const Segment& seg : batch)
-    for (int64_t i = 0; i < seg.rows; ++i) positions.push_back(seg.cache->length() + i);
-  LAPIDARY_CHECK(positions.size() == tokens.size(), "segments cover the tokens");
-  s.rotary_full.set_positions(ex, positions);
-  s.rotary_sliding.set_positions(ex, positions);
+    for (int64_t i = 0; i < seg.rows; ++i) s.positions.push_back(seg.cache->length() + i);
+  LAPIDARY_CHECK(s.positions.size() == tokens.size(), "segments cover the tokens");
+  s.rotary_full.set_positions(ex, s.positions);
+  s.rotary_sliding.set_positions(ex, s.positions);
 
   embed(ex, tokens, weights.embed_tokens, embed_scale, s.x);
   for (int layer = 0; layer < config.num_hidden_layers; ++layer)

@@ -97,6 +97,8 @@ class State {
   Matrix up;    // [T, F]
   Rotary rotary_full;
   Rotary rotary_sliding;
+  std::vector<int64_t> positions;  // [T]
+  AlignedVector<float> partials;   // attention in pieces (attention.cc); grows with the timeline
 
  private:
   int64_t max_rows_;

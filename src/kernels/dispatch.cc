@@ -59,7 +59,7 @@ int64_t quantized_scratch_floats(int64_t cols) {
 }
 
 int64_t attend_scratch_floats(int head_dim) {
-  return int64_t{simd::kRowTile} * kKvBlock + int64_t{kAttendRows} * head_dim;
+  return int64_t{simd::kRowTile} * kKvBlock + 2 * int64_t{kAttendRows} * head_dim;
 }
 
 std::span<const Kernels* const> supported_kernels() {

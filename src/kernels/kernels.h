@@ -112,6 +112,10 @@ int64_t quantized_scratch_floats(int64_t cols);
 // Positions per block of the KV cache. Attention folds block after block into a running softmax;
 // blocks start at multiples of this, so a query's result does not depend on how it came in.
 constexpr int kKvBlock = 64;
+// Positions per piece of a timeline. Blocks fold into the softmax of their piece, which starts
+// afresh, and pieces into the result: so the pieces of one long timeline can be several threads'
+// work without changing a bit.
+constexpr int kAttendPiece = 256;
 // Query rows that one call of attend() takes at most.
 constexpr int kAttendRows = 16;
 
@@ -134,8 +138,16 @@ struct AttendArgs {
   int64_t v_offset = 0;
   int64_t first_block = 0;
   float* scratch = nullptr;  // attend_scratch_floats(head_dim)
+  // Where set, only piece `piece` (positions piece * kAttendPiece ...) is done, and goes here
+  // instead of to `out`: [rows, attend_partial_floats(head_dim)].
+  float* partial = nullptr;
+  int64_t piece = 0;
 };
 int64_t attend_scratch_floats(int head_dim);
+// A row's weighted sum of values, then the largest score and the sum of weights.
+constexpr int64_t attend_partial_floats(int head_dim) {
+  return head_dim + 16;
+}
 
 struct Kernels {
   std::string_view isa;  // "ref", "avx2", "avx512"
@@ -152,6 +164,9 @@ struct Kernels {
   // x = cap * tanh(x / cap) over n values.
   void (*softcap)(float* x, int64_t n, float cap);
   void (*attend)(const AttendArgs& args);
+  // out[head_dim] of one row from its `count` partials, in order, `stride` floats apart.
+  void (*merge_attention)(const float* partials, int64_t count, int64_t stride, int head_dim,
+                          float* out);
 };
 
 // The tables this machine can run, slowest first; the first is always ref.

@@ -59,7 +59,7 @@ class SessionTest : public ::testing::TestWithParam<std::pair<const char*, KvTyp
  protected:
   void SetUp() override {
     engine = Engine::load(kGolden / GetParam().first, {.kv_type = GetParam().second, .threads = 2});
-    ids = random_tokens(400, engine->config().vocab_size);
+    ids = random_tokens(600, engine->config().vocab_size);
   }
   std::span<const Token> first(size_t n) const { return std::span(ids).first(n); }
   std::span<const Token> part(size_t from, size_t to) const {
@@ -87,13 +87,15 @@ INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
 
 TEST_P(SessionTest, LettingGoOfWhatNoWindowSeesChangesNoBit) {
   Session session(engine, 1000);
-  for (size_t i = 0; i < 350; ++i) session.append(part(i, i + 1));
-  EXPECT_TRUE(same_bits(session.logits(), straight(350)));
-  // Sliding layers of 16 hold at most 3 blocks of the 6 that full layers have.
+  // Past the second seam of attention's pieces, where a window's first piece is not piece 0.
+  constexpr size_t kLength = 2 * 256 + 40;
+  for (size_t i = 0; i < kLength; ++i) session.append(part(i, i + 1));
+  EXPECT_TRUE(same_bits(session.logits(), straight(kLength)));
+  // Sliding layers of 16 hold at most 3 blocks of the 9 that full layers have.
   Session whole(engine, 1000);
-  whole.append(first(350));
+  whole.append(first(kLength));
   EXPECT_EQ(session.kv_bytes(), whole.kv_bytes());
-  EXPECT_LE(session.kv_bytes(), engine->forecast(350).kv_cache);
+  EXPECT_LE(session.kv_bytes(), engine->forecast(kLength).kv_cache);
 }
 
 TEST_P(SessionTest, AForkGoesOnAloneAndLeavesItsOriginAsItWas) {

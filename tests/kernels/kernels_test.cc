@@ -375,13 +375,28 @@ struct AttentionCase {
     q = random_floats(kAttendRows * dim, 3, 2);
     for (int r = 0; r < kAttendRows; ++r) {
       last.push_back(std::max<int64_t>(1, length - r * 5));
-      first.push_back(std::max<int64_t>(0, last.back() - 40 - 13 * r));
+      first.push_back(std::max<int64_t>(0, last.back() - 40 - (r < 8 ? 13 : 60) * r));
     }
   }
 
   int64_t block_half() const { return kKvBlock * head_dim * size_of(type); }
 
-  std::vector<float> run(const Kernels& kernels, int from, int rows) const {
+  // Piece by piece, as several threads do it, and merged.
+  std::vector<float> run_in_pieces(const Kernels& kernels, int from, int rows) const {
+    const int64_t floats = attend_partial_floats(head_dim);
+    const int64_t pieces = (positions + kAttendPiece - 1) / kAttendPiece;
+    std::vector<float> partials(static_cast<size_t>(pieces * rows * floats), NAN);
+    for (int64_t piece = 0; piece < pieces; ++piece)
+      run(kernels, from, rows, partials.data() + piece * rows * floats, piece);
+    std::vector<float> out(static_cast<size_t>(rows * head_dim), NAN);
+    for (int r = 0; r < rows; ++r)
+      kernels.merge_attention(partials.data() + r * floats, pieces, rows * floats, head_dim,
+                              out.data() + r * head_dim);
+    return out;
+  }
+
+  std::vector<float> run(const Kernels& kernels, int from, int rows, float* partial = nullptr,
+                         int64_t piece = 0) const {
     std::vector<float> out(static_cast<size_t>(rows * head_dim), NAN);
     std::vector<float> scratch(static_cast<size_t>(attend_scratch_floats(head_dim)), NAN);
     std::vector<const float*> q_rows;
@@ -403,7 +418,9 @@ struct AttentionCase {
                     .k_offset = 0,
                     .v_offset = block_half(),
                     .first_block = 0,
-                    .scratch = scratch.data()});
+                    .scratch = scratch.data(),
+                    .partial = partial,
+                    .piece = piece});
     return out;
   }
 };
@@ -413,7 +430,7 @@ std::vector<AttentionCase> attention_cases() {
   for (int dim : {16, 48, 256})
     for (DType type : {DType::kF32, DType::kBF16})
       for (float cap : {0.0f, 5.0f})
-        for (int64_t length : {1, 63, 64, 65, 300}) cases.emplace_back(dim, type, cap, length);
+        for (int64_t length : {1, 63, 64, 65, 300, 600}) cases.emplace_back(dim, type, cap, length);
   return cases;
 }
 
@@ -422,6 +439,7 @@ TEST(Kernels, AttendIsWithinItsRoundingBoundOfTheDefinition) {
     const auto expected = c.run(ref::kernels(), 0, kAttendRows);
     for (const Kernels* table : supported_kernels()) {
       const auto got = c.run(*table, 0, kAttendRows);
+      const auto pieces = c.run_in_pieces(*table, 0, kAttendRows);
       for (size_t i = 0; i < got.size(); ++i) {
         // |q| and |k| entries stay below 7 and 3.5: a score's error is at most dot_bound times
         // their products, plus the cap's; weights err by e^error twice (numerator, denominator),
@@ -431,6 +449,8 @@ TEST(Kernels, AttendIsWithinItsRoundingBoundOfTheDefinition) {
         const double bound = 3.5 * (2 * score + chain_bound(20 + double(c.positions) / 16 + 70));
         ASSERT_TRUE(within(got[i], expected[i], bound))
             << table->isa << " dim " << c.head_dim << " length " << c.positions;
+        ASSERT_TRUE(within(pieces[i], expected[i], bound))
+            << table->isa << " dim " << c.head_dim << " length " << c.positions << " in pieces";
       }
     }
   }
@@ -448,12 +468,12 @@ TEST(Kernels, AttendGivesARowTheSameBitsAloneAndTogetherOnEveryInstructionSet) {
         }
       for (int rows : {1, 2, 3, 4, 7, 16})
         for (int from = 0; from + rows <= kAttendRows; ++from) {
-          const auto got = c.run(*table, from, rows);
-          ASSERT_EQ(
-              std::memcmp(got.data(), alone.data() + from * c.head_dim, got.size() * sizeof(float)),
-              0)
-              << table->isa << " dim " << c.head_dim << " length " << c.positions << " rows "
-              << rows;
+          for (const auto& got : {c.run(*table, from, rows), c.run_in_pieces(*table, from, rows)})
+            ASSERT_EQ(std::memcmp(got.data(), alone.data() + from * c.head_dim,
+                                  got.size() * sizeof(float)),
+                      0)
+                << table->isa << " dim " << c.head_dim << " length " << c.positions << " rows "
+                << rows;
         }
     }
   }

@@ -70,7 +70,7 @@ double quantized_dot(const QuantizedRows& x, int64_t t, const WeightMatrix& w, i
     double dot = 0;
     for (int64_t k = begin; k < begin + w.group; ++k) {
       const int64_t unit = k % kQuantBlock / kQuantUnit * kQuantUnit;
-      dot += double{codes[unit + unit_position(w.bits, w.group, k % kQuantUnit)]} *
+      dot += static_cast<double>(codes[unit + unit_position(w.bits, w.group, k % kQuantUnit)]) *
              code_at(data, w.bits, k);
     }
     const int64_t g = n * w.row_groups() + begin / w.group;
@@ -110,7 +110,7 @@ void softcap(float* x, int64_t n, float cap) {
   for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(cap * std::tanh(double{x[i]} / cap));
 }
 
-// Not online: all scores of a row, one softmax, one weighted sum.
+// Not online: all scores of a row (or of a piece of it), one softmax, one weighted sum.
 void attend(const AttendArgs& a) {
   const auto element = [&](int64_t offset, int64_t position, int d) {
     const std::byte* head = a.blocks[position / kKvBlock - a.first_block] + offset;
@@ -120,7 +120,12 @@ void attend(const AttendArgs& a) {
   for (int r = 0; r < a.rows; ++r) {
     weights.clear();
     double largest = -INFINITY;
-    for (int64_t p = a.first[r]; p < a.last[r]; ++p) {
+    int64_t first = a.first[r], last = a.last[r];
+    if (a.partial != nullptr) {
+      first = std::max(first, a.piece * kAttendPiece);
+      last = std::min(last, (a.piece + 1) * kAttendPiece);
+    }
+    for (int64_t p = first; p < last; ++p) {
       double score = 0;
       for (int d = 0; d < a.head_dim; ++d) score += double{a.q[r][d]} * element(a.k_offset, p, d);
       score *= a.scale;
@@ -130,12 +135,39 @@ void attend(const AttendArgs& a) {
     }
     double total = 0;
     for (double& weight : weights) total += weight = std::exp(weight - largest);
+    float* partial =
+        a.partial == nullptr ? nullptr : a.partial + r * attend_partial_floats(a.head_dim);
     for (int d = 0; d < a.head_dim; ++d) {
       double sum = 0;
-      for (int64_t p = a.first[r]; p < a.last[r]; ++p)
-        sum += weights[static_cast<size_t>(p - a.first[r])] * element(a.v_offset, p, d);
-      a.out[r][d] = static_cast<float>(sum / total);
+      for (int64_t p = first; p < last; ++p)
+        sum += weights[static_cast<size_t>(p - first)] * element(a.v_offset, p, d);
+      if (partial == nullptr)
+        a.out[r][d] = static_cast<float>(sum / total);
+      else
+        partial[d] = static_cast<float>(sum);
     }
+    if (partial != nullptr) {
+      partial[a.head_dim] = static_cast<float>(largest);
+      partial[a.head_dim + 1] = static_cast<float>(total);
+    }
+  }
+}
+
+void merge_attention(const float* partials, int64_t count, int64_t stride, int head_dim,
+                     float* out) {
+  double largest = -INFINITY, total = 0;
+  const auto weight = [&](int64_t i) {
+    const float* p = partials + i * stride;
+    return p[head_dim + 1] == 0 ? 0.0 : std::exp(double{p[head_dim]} - largest);
+  };
+  for (int64_t i = 0; i < count; ++i)
+    if (partials[i * stride + head_dim + 1] != 0)
+      largest = std::max(largest, double{partials[i * stride + head_dim]});
+  for (int64_t i = 0; i < count; ++i) total += weight(i) * partials[i * stride + head_dim + 1];
+  for (int d = 0; d < head_dim; ++d) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += weight(i) * partials[i * stride + d];
+    out[d] = static_cast<float>(sum / total);
   }
 }
 
@@ -150,7 +182,8 @@ const Kernels& kernels() {
                                  .rms_norm = rms_norm,
                                  .gelu_mul = gelu_mul,
                                  .softcap = softcap,
-                                 .attend = attend};
+                                 .attend = attend,
+                                 .merge_attention = merge_attention};
   return table;
 }
 

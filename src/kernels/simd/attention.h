@@ -3,6 +3,7 @@
 // For each row and block in order: scores, the running maximum m, the running sum of exponentials l
 // and the running weighted sum of values o:
 //     m' = max(m, scores)    o = o e^(m-m') + sum e^(score-m') v    l likewise
+// A piece starts afresh and is merged into the pieces before it by the same rule.
 // A key a row does not see gets weight 0, and adding 0 changes no bit: a row's result does not
 // depend on the rows it shares a call with.
 #pragma once
@@ -122,11 +123,40 @@ void fold_block(const AttendArgs& a, int64_t block, int r, float* scores, float*
   block_values<F, T, kRows>(scores, v, a.head_dim, span, o + r * a.head_dim);
 }
 
+// What a row has seen: o, the weighted sum of values, and the running m and l.
+struct RowState {
+  float* o;  // [head_dim]
+  float m;
+  float l;
+};
+
+// Adds a later piece to what was seen before it.
+template <class F>
+void merge(RowState& total, const RowState& piece, int head_dim) {
+  if (piece.l == 0) return;  // the row sees nothing of it
+  float keep = 0, take = 1;
+  if (total.l != 0) {
+    const float m = total.m > piece.m ? total.m : piece.m;
+    const auto factor = [m](float old) {
+      float lanes[16] = {1};
+      if (old != m) store(lanes, exp(F::broadcast(old - m)));
+      return lanes[0];
+    };
+    keep = factor(total.m);
+    take = factor(piece.m);
+    total.m = m;
+  } else {
+    total.m = piece.m;
+  }
+  total.l = total.l * keep + piece.l * take;
+  for (int d = 0; d < head_dim; d += 16)
+    store(total.o + d,
+          fma(F::load(total.o + d), F::broadcast(keep), F::load(piece.o + d) * F::broadcast(take)));
+}
+
+// All blocks of a piece that some row sees, from nothing.
 template <class F, class T>
-void attend_rows(const AttendArgs& a) {
-  float* scores = a.scratch;                   // [kRowTile, kKvBlock]
-  float* o = a.scratch + kRowTile * kKvBlock;  // [rows, head_dim]
-  float m[kAttendRows], l[kAttendRows];
+void fold_piece(const AttendArgs& a, int64_t piece, float* scores, float* o, float* m, float* l) {
   int64_t first = a.first[0], last = a.last[0];
   for (int r = 0; r < a.rows; ++r) {
     m[r] = kLowest;
@@ -135,17 +165,53 @@ void attend_rows(const AttendArgs& a) {
     if (a.last[r] > last) last = a.last[r];
     for (int d = 0; d < a.head_dim; d += 16) store(o + r * a.head_dim + d, F::zero());
   }
+  const int64_t start = piece * kAttendPiece, end = start + kAttendPiece;
+  if (first < start) first = start;
+  if (last > end) last = end;
   for (int64_t block = first / kKvBlock; block * kKvBlock < last; ++block) {
     int r = 0;
     for (; r + 4 <= a.rows; r += 4) fold_block<F, T, 4>(a, block, r, scores, o, m, l);
     for (; r + 2 <= a.rows; r += 2) fold_block<F, T, 2>(a, block, r, scores, o, m, l);
     for (; r < a.rows; ++r) fold_block<F, T, 1>(a, block, r, scores, o, m, l);
   }
-  for (int r = 0; r < a.rows; ++r) {
-    const F inverse = F::broadcast(1.0f / l[r]);
-    for (int d = 0; d < a.head_dim; d += 16)
-      store(a.out[r] + d, F::load(o + r * a.head_dim + d) * inverse);
+}
+
+template <class F>
+void finish_row(const RowState& total, int head_dim, float* out) {
+  const F inverse = F::broadcast(1.0f / total.l);
+  for (int d = 0; d < head_dim; d += 16) store(out + d, F::load(total.o + d) * inverse);
+}
+
+template <class F, class T>
+void attend_rows(const AttendArgs& a) {
+  float* scores = a.scratch;                   // [kRowTile, kKvBlock]
+  float* o = a.scratch + kRowTile * kKvBlock;  // [rows, head_dim] of a piece
+  float* sums = o + kAttendRows * a.head_dim;  // [rows, head_dim] of all
+  float m[kAttendRows], l[kAttendRows];
+  if (a.partial != nullptr) {
+    fold_piece<F, T>(a, a.piece, scores, o, m, l);
+    for (int r = 0; r < a.rows; ++r) {
+      float* out = a.partial + r * attend_partial_floats(a.head_dim);
+      for (int d = 0; d < a.head_dim; d += 16) store(out + d, F::load(o + r * a.head_dim + d));
+      out[a.head_dim] = m[r];
+      out[a.head_dim + 1] = l[r];
+    }
+    return;
   }
+  RowState totals[kAttendRows];
+  int64_t first = a.first[0], last = a.last[0];
+  for (int r = 0; r < a.rows; ++r) {
+    totals[r] = {sums + r * a.head_dim, kLowest, 0};
+    for (int d = 0; d < a.head_dim; d += 16) store(totals[r].o + d, F::zero());
+    if (a.first[r] < first) first = a.first[r];
+    if (a.last[r] > last) last = a.last[r];
+  }
+  for (int64_t piece = first / kAttendPiece; piece * kAttendPiece < last; ++piece) {
+    fold_piece<F, T>(a, piece, scores, o, m, l);
+    for (int r = 0; r < a.rows; ++r)
+      merge<F>(totals[r], {o + r * a.head_dim, m[r], l[r]}, a.head_dim);
+  }
+  for (int r = 0; r < a.rows; ++r) finish_row<F>(totals[r], a.head_dim, a.out[r]);
 }
 
 template <class F>
@@ -155,6 +221,18 @@ void attend(const AttendArgs& a) {
   } else {
     attend_rows<F, BFloat16>(a);
   }
+}
+
+template <class F>
+void merge_attention(const float* partials, int64_t count, int64_t stride, int head_dim,
+                     float* out) {
+  for (int d = 0; d < head_dim; d += 16) store(out + d, F::zero());
+  RowState total{out, kLowest, 0};
+  for (int64_t i = 0; i < count; ++i) {
+    const float* p = partials + i * stride;
+    merge<F>(total, {const_cast<float*>(p), p[head_dim], p[head_dim + 1]}, head_dim);
+  }
+  finish_row<F>(total, head_dim, out);
 }
 
 }  // namespace lapidary::simd

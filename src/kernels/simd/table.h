@@ -18,7 +18,8 @@ constexpr Kernels make_table(std::string_view isa) {
           .rms_norm = rms_norm<F>,
           .gelu_mul = gelu_mul<F>,
           .softcap = softcap<F>,
-          .attend = attend<F>};
+          .attend = attend<F>,
+          .merge_attention = merge_attention<F>};
 }
 
 }  // namespace lapidary::simd
