@@ -54,11 +54,20 @@ std::string error_of(const std::function<void()>& action) {
   return "no error";
 }
 
+struct Case {
+  std::string model;
+  KvType kv_type;
+
+  std::string name() const { return model + (kv_type == KvType::kF32 ? "_f32" : "_bf16"); }
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name(); }
+};
+
 // Both kinds of layers, windows of 16, and a type of cache each.
-class SessionTest : public ::testing::TestWithParam<std::pair<const char*, KvType>> {
+class SessionTest : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    engine = Engine::load(kGolden / GetParam().first, {.kv_type = GetParam().second, .threads = 2});
+    engine =
+        Engine::load(kGolden / GetParam().model, {.kv_type = GetParam().kv_type, .threads = 2});
     ids = random_tokens(600, engine->config().vocab_size);
   }
   std::span<const Token> first(size_t n) const { return std::span(ids).first(n); }
@@ -76,13 +85,13 @@ class SessionTest : public ::testing::TestWithParam<std::pair<const char*, KvTyp
 };
 
 INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
-                         ::testing::Values(std::pair{"gemma2-gqa", KvType::kF32},
-                                           std::pair{"gemma3-v5", KvType::kBF16},
-                                           std::pair{"mlx-4bit-g64", KvType::kBF16}),
-                         [](const auto& model) {
-                           std::string name = model.param.first;
+                         ::testing::Values(Case{"gemma2-gqa", KvType::kF32},
+                                           Case{"gemma3-v5", KvType::kBF16},
+                                           Case{"mlx-4bit-g64", KvType::kBF16}),
+                         [](const auto& info) {
+                           std::string name = info.param.name();
                            std::replace(name.begin(), name.end(), '-', '_');
-                           return name + (model.param.second == KvType::kF32 ? "_f32" : "_bf16");
+                           return name;
                          });
 
 TEST_P(SessionTest, LettingGoOfWhatNoWindowSeesChangesNoBit) {
