@@ -42,7 +42,7 @@ void add_compute(CLI::App& verb, ModelOptions& o) {
   choices(verb.add_option("--kv-type", o.kv_type,
                           "Type of the K/V cache (default: bf16 when fast, f32 when exact)")
               ->group("Model"),
-          {"bf16", "f32"});
+          {"f32", "bf16", "q8", "q4"});
   verb.add_flag("--no-memory-check", o.no_memory_check,
                 "Load even what is forecast not to fit the memory")
       ->group("Model");
@@ -76,7 +76,7 @@ fs::path model_folder(const ModelOptions& o, const Verbosity& verbosity) {
 std::shared_ptr<const Engine> load_engine(const ModelOptions& o, const Verbosity& verbosity) {
   EngineOptions options;
   options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
-  if (!o.kv_type.empty()) options.kv_type = o.kv_type == "f32" ? KvType::kF32 : KvType::kBF16;
+  if (!o.kv_type.empty()) options.kv_type = kv_type_named(o.kv_type);
   options.threads = o.threads;
   options.context = o.context;
   options.check_memory = !o.no_memory_check;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "lapidary/config.h"
+#include "lapidary/kv_type.h"
 #include "lapidary/progress.h"
 #include "lapidary/token.h"
 #include "lapidary/tokenizer.h"
@@ -28,8 +29,6 @@ enum class Compute {
   kFast,   // whatever is fastest within the stated error: K/V in bf16
   kExact,  // the arithmetic that checks compare with: f32 everywhere, K/V too
 };
-
-enum class KvType { kBF16, kF32 };
 
 struct EngineOptions {
   Compute compute = Compute::kFast;

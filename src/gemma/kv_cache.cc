@@ -8,7 +8,7 @@
 
 #include "lapidary/error.h"
 
-#include "base/float16.h"
+#include "kernels/kv_rows.h"
 
 namespace lapidary {
 
@@ -19,15 +19,6 @@ constexpr std::align_val_t kAlignment{64};
 // The oldest position that a query at `length` sees in a layer with a window; 0: no window.
 int64_t oldest_seen(int64_t length, int64_t window) {
   return window > 0 ? std::max<int64_t>(0, length - window + 1) : 0;
-}
-
-void store_row(const float* from, std::byte* to, int64_t n, DType type) {
-  if (type == DType::kF32) {
-    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
-    return;
-  }
-  auto* out = reinterpret_cast<BFloat16*>(to);
-  for (int64_t i = 0; i < n; ++i) out[i] = to_bfloat16(from[i]);
 }
 
 }  // namespace
@@ -53,10 +44,10 @@ std::shared_ptr<std::byte> KvBlockPool::take() {
           }};
 }
 
-KvCache::KvCache(const Config& config, DType type, std::shared_ptr<KvBlockPool> pool)
+KvCache::KvCache(const Config& config, KvType type, std::shared_ptr<KvBlockPool> pool)
     : kv_heads_(config.num_key_value_heads),
       head_dim_(config.head_dim),
-      head_bytes_(kKvBlock * head_dim_ * size_of(type)),
+      head_bytes_(kKvBlock * kv_row_bytes(type, head_dim_)),
       type_(type),
       pool_(std::move(pool)),
       layers_(static_cast<size_t>(config.num_hidden_layers)) {
@@ -65,8 +56,8 @@ KvCache::KvCache(const Config& config, DType type, std::shared_ptr<KvBlockPool> 
     if (config.is_sliding(i)) layers_[static_cast<size_t>(i)].window = config.sliding_window;
 }
 
-int64_t KvCache::block_bytes(const Config& config, DType type) {
-  return 2 * int64_t{config.kv_dim()} * kKvBlock * size_of(type);
+int64_t KvCache::block_bytes(const Config& config, KvType type) {
+  return 2 * int64_t{config.num_key_value_heads} * kKvBlock * kv_row_bytes(type, config.head_dim);
 }
 
 int64_t KvCache::bytes() const {
@@ -93,15 +84,15 @@ std::byte* KvCache::writable(Layer& layer, int64_t block) {
 
 void KvCache::append(int layer_index, const float* k, const float* v, int64_t n) {
   Layer& layer = layers_[static_cast<size_t>(layer_index)];
-  const int64_t row_bytes = head_dim_ * size_of(type_);
+  const int64_t row_bytes = kv_row_bytes(type_, head_dim_);
   for (int64_t i = 0; i < n; ++i) {
     const int64_t position = length_ + i;
     std::byte* block = writable(layer, position / kKvBlock);
     std::byte* row = block + position % kKvBlock * row_bytes;
     for (int64_t h = 0; h < kv_heads_; ++h) {
       const int64_t from = (i * kv_heads_ + h) * head_dim_;
-      store_row(k + from, row + h * head_bytes_, head_dim_, type_);
-      store_row(v + from, row + (kv_heads_ + h) * head_bytes_, head_dim_, type_);
+      store_kv_row(k + from, head_dim_, type_, row + h * head_bytes_);
+      store_kv_row(v + from, head_dim_, type_, row + (kv_heads_ + h) * head_bytes_);
     }
   }
 }
@@ -161,7 +152,7 @@ int64_t first_needed_block(const Config& config, int layer, int64_t length) {
   return oldest_seen(length, config.is_sliding(layer) ? config.sliding_window : 0) / kKvBlock;
 }
 
-int64_t kv_cache_bytes(const Config& config, DType type, int64_t context) {
+int64_t kv_cache_bytes(const Config& config, KvType type, int64_t context) {
   const int64_t all = (context + kKvBlock - 1) / kKvBlock;
   // A window that starts and ends inside blocks touches one more than fill it; and one is spare.
   const int64_t window = (config.sliding_window + kKvBlock - 1) / kKvBlock + 2;

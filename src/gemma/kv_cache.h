@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "lapidary/config.h"
+#include "lapidary/kv_type.h"
 
-#include "base/dtype.h"
 #include "kernels/kernels.h"
 
 namespace lapidary {
@@ -37,15 +37,15 @@ class KvBlockPool : public std::enable_shared_from_this<KvBlockPool> {
 
 class KvCache {
  public:
-  // `type` is kF32 or kBF16. The pool's block size must be block_bytes(config, type).
-  KvCache(const Config& config, DType type, std::shared_ptr<KvBlockPool> pool);
+  // The pool's block size must be block_bytes(config, type).
+  KvCache(const Config& config, KvType type, std::shared_ptr<KvBlockPool> pool);
 
-  // A block holds K [kv_heads, kKvBlock, head_dim], then V of the same shape.
-  static int64_t block_bytes(const Config& config, DType type);
+  // A block holds K [kv_heads, kKvBlock] of rows (kernels/kv_rows.h), then V of the same shape.
+  static int64_t block_bytes(const Config& config, KvType type);
 
   // Positions that are complete in every layer.
   int64_t length() const { return length_; }
-  DType type() const { return type_; }
+  KvType type() const { return type_; }
   // Bytes of the blocks held, shared ones included.
   int64_t bytes() const;
 
@@ -84,9 +84,9 @@ class KvCache {
   void pop_front(Layer& layer, int64_t count);
 
   int64_t kv_heads_;
-  int64_t head_dim_;
+  int head_dim_;
   int64_t head_bytes_;  // of one head's keys in a block
-  DType type_;
+  KvType type_;
   int64_t length_ = 0;
   std::shared_ptr<KvBlockPool> pool_;
   std::vector<Layer> layers_;
@@ -96,6 +96,6 @@ class KvCache {
 int64_t first_needed_block(const Config& config, int layer, int64_t length);
 
 // Bytes a cache of `context` positions holds at most, between steps.
-int64_t kv_cache_bytes(const Config& config, DType type, int64_t context);
+int64_t kv_cache_bytes(const Config& config, KvType type, int64_t context);
 
 }  // namespace lapidary

@@ -69,10 +69,9 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   impl->generation_config = read_generation_config(folder);
   const Config& config = impl->model.config;
 
-  const KvType kv_type =
+  impl->kv_type =
       options.kv_type.value_or(options.compute == Compute::kExact ? KvType::kF32 : KvType::kBF16);
-  impl->kv_dtype = kv_type == KvType::kF32 ? DType::kF32 : DType::kBF16;
-  impl->kv_pool = std::make_shared<KvBlockPool>(KvCache::block_bytes(config, impl->kv_dtype));
+  impl->kv_pool = std::make_shared<KvBlockPool>(KvCache::block_bytes(config, impl->kv_type));
   // The reference multiplies by sqrt(D) rounded to the type it computes in.
   const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   impl->embed_scale =
@@ -121,7 +120,7 @@ Compute Engine::compute() const {
   return impl_->options.compute;
 }
 KvType Engine::kv_type() const {
-  return impl_->kv_dtype == DType::kF32 ? KvType::kF32 : KvType::kBF16;
+  return impl_->kv_type;
 }
 int Engine::threads() const {
   return impl_->executor->pool().threads();
@@ -171,7 +170,7 @@ MemoryForecast Engine::forecast(int64_t context) const {
   const Config& config = impl_->model.config;
   MemoryForecast forecast;
   forecast.weights = weight_bytes();
-  forecast.kv_cache = kv_cache_bytes(config, impl_->kv_dtype, context);
+  forecast.kv_cache = kv_cache_bytes(config, impl_->kv_type, context);
   forecast.workspace = State::bytes(config, chunk_rows(config)) +
                        (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
                        (impl_->tokenizer ? kTokenizerBytes : 0);

@@ -21,7 +21,7 @@ struct Engine::Impl {
   Model model;
   GenerationConfig generation_config;
   std::optional<Tokenizer> tokenizer;
-  DType kv_dtype = DType::kBF16;
+  KvType kv_type = KvType::kBF16;
   float embed_scale = 1;
   std::shared_ptr<KvBlockPool> kv_pool;
 

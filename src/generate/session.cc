@@ -13,7 +13,7 @@ namespace lapidary {
 Session::Impl::Impl(std::shared_ptr<const Engine> e, int64_t c)
     : engine(std::move(e)),
       context(c > 0 ? c : engine->config().max_position_embeddings),
-      cache(engine->config(), engine->impl_->kv_dtype, engine->impl_->kv_pool) {}
+      cache(engine->config(), engine->impl_->kv_type, engine->impl_->kv_pool) {}
 
 void Session::Impl::check_append(std::span<const Token> more) const {
   const int64_t wanted = std::ssize(tokens) + std::ssize(more);

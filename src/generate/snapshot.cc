@@ -2,10 +2,10 @@
 //
 //   __metadata__   format "lapidary-session", version "1", fingerprint (16 hex digits), length
 //   tokens         I32 [length]
-//   layers.{i}     BF16 or F32 [blocks, 2, kv_heads, kKvBlock, head_dim]: the layer's last blocks
-//   of
-//                  positions, keys then values, rotary embedding applied; rows past the length are
-//                  0
+//   layers.{i}     BF16 or F32 [blocks, 2, kv_heads, kKvBlock, head_dim], or for codes U8 with the
+//                  bytes of a row (kernels/kv_rows.h) instead of head_dim: the layer's last blocks
+//                  of positions, keys then values, rotary embedding applied; rows past the length
+//                  are 0
 //
 // A sliding layer has only the blocks that its window still sees; they end where the tokens end.
 #include <cstring>
@@ -16,6 +16,7 @@
 #include "base/fail.h"
 #include "generate/engine_impl.h"
 #include "io/safetensors.h"
+#include "kernels/kv_rows.h"
 
 namespace lapidary {
 
@@ -28,8 +29,13 @@ std::string layer_name(int layer) {
   return fmt::format("layers.{}", layer);
 }
 
-std::vector<int64_t> layer_shape(const Config& c, int64_t blocks) {
-  return {blocks, 2, c.num_key_value_heads, kKvBlock, c.head_dim};
+DType layer_dtype(KvType type) {
+  return type == KvType::kF32 ? DType::kF32 : type == KvType::kBF16 ? DType::kBF16 : DType::kU8;
+}
+
+std::vector<int64_t> layer_shape(const Config& c, KvType type, int64_t blocks) {
+  return {blocks, 2, c.num_key_value_heads, kKvBlock,
+          kv_row_bytes(type, c.head_dim) / size_of(layer_dtype(type))};
 }
 
 // Writes a block with the rows from `rows` on as zeros.
@@ -64,11 +70,11 @@ void expect_metadata(const SafetensorsFile& file, const std::string& key,
 void Session::snapshot(const std::filesystem::path& path) const {
   const Config& config = engine().config();
   const KvCache& cache = impl_->cache;
-  const int64_t row_bytes = config.head_dim * size_of(cache.type());
+  const int64_t row_bytes = kv_row_bytes(cache.type(), config.head_dim);
   std::vector<TensorDeclaration> declarations{{"tokens", DType::kI32, {length()}}};
   for (int i = 0; i < config.num_hidden_layers; ++i)
-    declarations.push_back(
-        {layer_name(i), cache.type(), layer_shape(config, std::ssize(cache.blocks(i)))});
+    declarations.push_back({layer_name(i), layer_dtype(cache.type()),
+                            layer_shape(config, cache.type(), std::ssize(cache.blocks(i)))});
   SafetensorsWriter writer(path, std::move(declarations),
                            {{"format", kFormat},
                             {"version", kVersion},
@@ -108,13 +114,14 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   std::vector<const TensorView*> layers;
   std::vector<int64_t> first_blocks;
   for (int i = 0; i < config.num_hidden_layers; ++i) {
-    const TensorView& layer = expect_tensor(file, layer_name(i), cache.type());
+    const TensorView& layer = expect_tensor(file, layer_name(i), layer_dtype(cache.type()));
     const int64_t blocks = layer.shape.empty() ? -1 : layer.shape[0];
     const int64_t needed = end_block - first_needed_block(config, i, length);
-    if (layer.shape != layer_shape(config, blocks) || blocks > end_block || blocks < needed)
+    if (layer.shape != layer_shape(config, cache.type(), blocks) || blocks > end_block ||
+        blocks < needed)
       fail("{}: tensor {}: shape {}, expected {} with {} to {} blocks", path.string(),
-           layer_name(i), shape_string(layer.shape), shape_string(layer_shape(config, end_block)),
-           needed, end_block);
+           layer_name(i), shape_string(layer.shape),
+           shape_string(layer_shape(config, cache.type(), end_block)), needed, end_block);
     layers.push_back(&layer);
     first_blocks.push_back(end_block - blocks);
   }

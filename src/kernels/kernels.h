@@ -14,6 +14,8 @@
 #include <span>
 #include <string_view>
 
+#include "lapidary/kv_type.h"
+
 #include "base/dtype.h"
 
 namespace lapidary {
@@ -127,12 +129,12 @@ struct AttendArgs {
   const int64_t* first = nullptr;
   const int64_t* last = nullptr;
   int rows = 0;
-  int head_dim = 0;              // a multiple of 16
-  float scale = 1;               // of q . k
-  float softcap = 0;             // cap * tanh(score / cap) before the softmax; 0: none
-  DType kv_type = DType::kBF16;  // or kF32
+  int head_dim = 0;   // a multiple of 16
+  float scale = 1;    // of q . k
+  float softcap = 0;  // cap * tanh(score / cap) before the softmax; 0: none
+  KvType kv_type = KvType::kBF16;
   // Block b (positions b * kKvBlock ...) starts at blocks[b - first_block]; the keys of this head,
-  // [kKvBlock, head_dim], are k_offset bytes further, its values v_offset.
+  // kKvBlock rows (kv_rows.h), are k_offset bytes further, its values v_offset.
   const std::byte* const* blocks = nullptr;
   int64_t k_offset = 0;
   int64_t v_offset = 0;

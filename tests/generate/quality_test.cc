@@ -102,34 +102,54 @@ std::vector<double> log_probabilities(std::span<const float> logits) {
   return log_p;
 }
 
-// Mean Kullback-Leibler divergence of `fast` from `exact` over the positions of a text, in nats.
-double mean_divergence(const fs::path& folder, std::span<const Token> ids) {
-  const auto rows = [&](Compute compute) {
-    Session session(Engine::load(folder, {.compute = compute, .threads = 2}));
+// Mean Kullback-Leibler divergence of what `options` compute from what exact computation does, over
+// the positions of a text, in nats.
+double mean_divergence(const fs::path& folder, std::span<const Token> ids,
+                       const EngineOptions& options) {
+  const auto rows = [&](const EngineOptions& chosen) {
+    Session session(Engine::load(folder, chosen));
     std::vector<std::vector<double>> list;
     session.score(ids, [&](int64_t, std::span<const float> logits) {
       list.push_back(log_probabilities(logits));
     });
     return list;
   };
-  const auto exact = rows(Compute::kExact), fast = rows(Compute::kFast);
+  const auto exact = rows({.compute = Compute::kExact, .threads = 2}), other = rows(options);
   double total = 0;
   for (size_t t = 0; t < exact.size(); ++t)
     for (size_t i = 0; i < exact[t].size(); ++i)
-      total += std::exp(exact[t][i]) * (exact[t][i] - fast[t][i]);
+      total += std::exp(exact[t][i]) * (exact[t][i] - other[t][i]);
   return total / static_cast<double>(exact.size());
 }
 
-TEST(Quality, FastKeepsTheDistributionsOfTheQuantisedBuiltInModel) {
+std::vector<Token> test_text() {
   const Json golden = read_json_file(kRoot / "tests/golden/tiny/greedy.json");
-  const auto text = golden["nll_ids"].get<std::vector<Token>>();
+  return golden["nll_ids"].get<std::vector<Token>>();
+}
+
+TEST(Quality, FastKeepsTheDistributionsOfTheQuantisedBuiltInModel) {
+  const auto text = test_text();
   for (const AffineFormat format :
        {AffineFormat{4, 64}, AffineFormat{4, 32}, AffineFormat{8, 64}}) {
-    const double divergence = mean_divergence(quantized_tiny(format), text);
+    const double divergence =
+        mean_divergence(quantized_tiny(format), text, {.compute = Compute::kFast, .threads = 2});
     RecordProperty(fmt::format("kld_{}_{}", format.bits, format.group),
                    fmt::format("{:.2e}", divergence));
     EXPECT_LE(divergence, 0.002) << format.bits << " bits, groups of " << format.group;
     EXPECT_GT(divergence, 0) << "the two modes did the same";
+  }
+}
+
+TEST(Quality, CodedKeysAndValuesKeepTheDistributionsOfTheBuiltInModel) {
+  double last = 0;
+  for (const KvType type : {KvType::kBF16, KvType::kQ8, KvType::kQ4}) {
+    const double divergence =
+        mean_divergence(kRoot / "models/tiny", test_text(),
+                        {.compute = Compute::kExact, .kv_type = type, .threads = 2});
+    RecordProperty(fmt::format("kld_kv_{}", name_of(type)), fmt::format("{:.2e}", divergence));
+    EXPECT_LE(divergence, 0.002) << name_of(type);
+    EXPECT_GT(divergence, last) << name_of(type) << " is no coarser than the type before";
+    last = divergence;
   }
 }
 

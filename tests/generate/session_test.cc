@@ -58,7 +58,7 @@ struct Case {
   std::string model;
   KvType kv_type;
 
-  std::string name() const { return model + (kv_type == KvType::kF32 ? "_f32" : "_bf16"); }
+  std::string name() const { return model + "_" + std::string(name_of(kv_type)); }
   friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name(); }
 };
 
@@ -87,9 +87,10 @@ class SessionTest : public ::testing::TestWithParam<Case> {
 INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
                          ::testing::Values(Case{"gemma2-gqa", KvType::kF32},
                                            Case{"gemma3-v5", KvType::kBF16},
-                                           Case{"mlx-4bit-g64", KvType::kBF16}),
-                         [](const auto& info) {
-                           std::string name = info.param.name();
+                                           Case{"mlx-4bit-g64", KvType::kQ8},
+                                           Case{"gemma3-v5", KvType::kQ4}),
+                         [](const auto& model) {
+                           std::string name = model.param.name();
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

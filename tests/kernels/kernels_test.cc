@@ -11,6 +11,7 @@
 #include "base/float16.h"
 #include "base/rng.h"
 #include "kernels/bounds.h"
+#include "kernels/kv_rows.h"
 #include "kernels/ref/ref.h"
 #if defined(__x86_64__)
 #include "kernels/tile_model.h"
@@ -348,7 +349,7 @@ TEST(Kernels, Softcap) {
 // Keys and values of one head in blocks, and queries that see parts of them.
 struct AttentionCase {
   int head_dim;
-  DType type;
+  KvType type;
   float softcap;
   int64_t positions;
   std::vector<std::byte> k, v;
@@ -357,13 +358,13 @@ struct AttentionCase {
   std::vector<float> q;
   std::vector<int64_t> first, last;
 
-  AttentionCase(int dim, DType kv_type, float cap, int64_t length)
+  AttentionCase(int dim, KvType kv_type, float cap, int64_t length)
       : head_dim(dim), type(kv_type), softcap(cap), positions(length) {
     const int64_t count = (length + kKvBlock - 1) / kKvBlock;
-    k = stored(random_floats(count * kKvBlock * dim, 1), type);
-    v = stored(random_floats(count * kKvBlock * dim, 2), type);
+    k = kv_rows(random_floats(count * kKvBlock * dim, 1));
+    v = kv_rows(random_floats(count * kKvBlock * dim, 2));
     // What lies past the end must not matter, whatever it is.
-    for (auto i = static_cast<size_t>(length * dim * size_of(type)); i < k.size(); ++i)
+    for (auto i = static_cast<size_t>(length * kv_row_bytes(type, dim)); i < k.size(); ++i)
       k[i] = v[i] = std::byte{0xff};
     const int64_t half = block_half();
     for (int64_t b = 0; b < count; ++b) {
@@ -379,7 +380,16 @@ struct AttentionCase {
     }
   }
 
-  int64_t block_half() const { return kKvBlock * head_dim * size_of(type); }
+  std::vector<std::byte> kv_rows(const std::vector<float>& values) const {
+    const int64_t row_bytes = kv_row_bytes(type, head_dim);
+    const int64_t rows = std::ssize(values) / head_dim;
+    std::vector<std::byte> out(static_cast<size_t>(rows * row_bytes));
+    for (int64_t i = 0; i < rows; ++i)
+      store_kv_row(values.data() + i * head_dim, head_dim, type, out.data() + i * row_bytes);
+    return out;
+  }
+
+  int64_t block_half() const { return kKvBlock * kv_row_bytes(type, head_dim); }
 
   // Piece by piece, as several threads do it, and merged.
   std::vector<float> run_in_pieces(const Kernels& kernels, int from, int rows) const {
@@ -428,7 +438,7 @@ struct AttentionCase {
 std::vector<AttentionCase> attention_cases() {
   std::vector<AttentionCase> cases;
   for (int dim : {16, 48, 256})
-    for (DType type : {DType::kF32, DType::kBF16})
+    for (KvType type : kKvTypes)
       for (float cap : {0.0f, 5.0f})
         for (int64_t length : {1, 63, 64, 65, 300, 600}) cases.emplace_back(dim, type, cap, length);
   return cases;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/float16.h"
+#include "kernels/kv_rows.h"
 
 namespace lapidary::ref {
 
@@ -114,7 +115,8 @@ void softcap(float* x, int64_t n, float cap) {
 void attend(const AttendArgs& a) {
   const auto element = [&](int64_t offset, int64_t position, int d) {
     const std::byte* head = a.blocks[position / kKvBlock - a.first_block] + offset;
-    return float_at(head, a.kv_type, position % kKvBlock * a.head_dim + d);
+    const int64_t row = position % kKvBlock * kv_row_bytes(a.kv_type, a.head_dim);
+    return kv_value(head + row, a.head_dim, a.kv_type, d);
   };
   std::vector<double> weights;
   for (int r = 0; r < a.rows; ++r) {

@@ -10,6 +10,7 @@
 
 #include "base/float16.h"
 #include "kernels/kernels.h"
+#include "kernels/kv_rows.h"
 #include "kernels/simd/elementwise.h"
 
 namespace lapidary::simd {
@@ -23,9 +24,40 @@ struct BlockSpan {
   int end;
 };
 
+// Keys or values of a block: at(j, d) is 16 of them, of position j from dimension d on.
+template <class F, class T>
+struct DenseRows {
+  const T* data;
+  int head_dim;
+
+  DenseRows(const std::byte* block, int dim)
+      : data(reinterpret_cast<const T*>(block)), head_dim(dim) {}
+  F at(int j, int d) const { return F::load(data + j * head_dim + d); }
+};
+
+template <class F, KvType kType>
+struct CodedRows {
+  static constexpr int kBits = code_bits(kType);
+  const uint8_t* data;
+  int64_t row_bytes, scale_bytes;
+
+  CodedRows(const std::byte* block, int dim)
+      : data(reinterpret_cast<const uint8_t*>(block)),
+        row_bytes(kv_row_bytes(kType, dim)),
+        scale_bytes(kv_scale_bytes(kType, dim)) {}
+  F at(int j, int d) const {
+    const uint8_t* row = data + j * row_bytes;
+    BFloat16 group[2];  // scale and bias
+    __builtin_memcpy(group, row + d / kKvGroup * 4, sizeof group);
+    typename F::template Codes<kBits> codes;
+    codes.set(F::broadcast(group[0]), F::broadcast(group[1]));
+    return codes.decode(row + scale_bytes + d * kBits / 8);
+  }
+};
+
 // scores[r * kKvBlock + j] = q_r . k_j * scale for kRows rows and the keys of `span`.
-template <class F, class T, int kRows>
-void block_scores(const float* const* q, const T* k, int head_dim, float scale, BlockSpan span,
+template <class F, class Rows, int kRows>
+void block_scores(const float* const* q, const Rows& k, int head_dim, float scale, BlockSpan span,
                   float* scores) {
   const auto dots = [&]<int kKeys>(int j) {
     F acc[kRows][kKeys];
@@ -33,7 +65,7 @@ void block_scores(const float* const* q, const T* k, int head_dim, float scale, 
       for (F& a : row) a = F::zero();
     for (int d = 0; d < head_dim; d += 16) {
       F keys[kKeys];
-      for (int i = 0; i < kKeys; ++i) keys[i] = F::load(k + (j + i) * head_dim + d);
+      for (int i = 0; i < kKeys; ++i) keys[i] = k.at(j + i, d);
       for (int r = 0; r < kRows; ++r) {
         const F qs = F::load(q[r] + d);
         for (int i = 0; i < kKeys; ++i) acc[r][i] = fma(qs, keys[i], acc[r][i]);
@@ -48,13 +80,13 @@ void block_scores(const float* const* q, const T* k, int head_dim, float scale, 
 }
 
 // o_r += sum over the keys of `span` of weights[r, j] v_j, for kRows rows.
-template <class F, class T, int kRows>
-void block_values(const float* weights, const T* v, int head_dim, BlockSpan span, float* o) {
+template <class F, class Rows, int kRows>
+void block_values(const float* weights, const Rows& v, int head_dim, BlockSpan span, float* o) {
   for (int d = 0; d < head_dim; d += 16) {
     F acc[kRows];
     for (int r = 0; r < kRows; ++r) acc[r] = F::load(o + r * head_dim + d);
     for (int j = span.begin; j < span.end; ++j) {
-      const F values = F::load(v + j * head_dim + d);
+      const F values = v.at(j, d);
       for (int r = 0; r < kRows; ++r)
         acc[r] = fma(F::broadcast(weights[r * kKvBlock + j]), values, acc[r]);
     }
@@ -89,7 +121,7 @@ float block_softmax(float* scores, int begin, int end, float softcap, float& m, 
 }
 
 // Folds one block into kRows rows, the first of which is row r of the call.
-template <class F, class T, int kRows>
+template <class F, class Rows, int kRows>
 void fold_block(const AttendArgs& a, int64_t block, int r, float* scores, float* o, float* m,
                 float* l) {
   const int64_t start = block * kKvBlock;
@@ -109,9 +141,8 @@ void fold_block(const AttendArgs& a, int64_t block, int r, float* scores, float*
   }
   if (span.begin >= span.end) return;
   const std::byte* data = a.blocks[block - a.first_block];
-  const T* k = reinterpret_cast<const T*>(data + a.k_offset);
-  const T* v = reinterpret_cast<const T*>(data + a.v_offset);
-  block_scores<F, T, kRows>(a.q + r, k, a.head_dim, a.scale, span, scores);
+  const Rows k(data + a.k_offset, a.head_dim), v(data + a.v_offset, a.head_dim);
+  block_scores<F, Rows, kRows>(a.q + r, k, a.head_dim, a.scale, span, scores);
   for (int i = 0; i < kRows; ++i) {
     const float keep =
         block_softmax<F>(scores + i * kKvBlock, begin[i], end[i], a.softcap, m[r + i], l[r + i]);
@@ -120,7 +151,7 @@ void fold_block(const AttendArgs& a, int64_t block, int r, float* scores, float*
       for (int d = 0; d < a.head_dim; d += 16)
         store(row + d, F::load(row + d) * F::broadcast(keep));
   }
-  block_values<F, T, kRows>(scores, v, a.head_dim, span, o + r * a.head_dim);
+  block_values<F, Rows, kRows>(scores, v, a.head_dim, span, o + r * a.head_dim);
 }
 
 // What a row has seen: o, the weighted sum of values, and the running m and l.
@@ -155,7 +186,7 @@ void merge(RowState& total, const RowState& piece, int head_dim) {
 }
 
 // All blocks of a piece that some row sees, from nothing.
-template <class F, class T>
+template <class F, class Rows>
 void fold_piece(const AttendArgs& a, int64_t piece, float* scores, float* o, float* m, float* l) {
   int64_t first = a.first[0], last = a.last[0];
   for (int r = 0; r < a.rows; ++r) {
@@ -170,9 +201,9 @@ void fold_piece(const AttendArgs& a, int64_t piece, float* scores, float* o, flo
   if (last > end) last = end;
   for (int64_t block = first / kKvBlock; block * kKvBlock < last; ++block) {
     int r = 0;
-    for (; r + 4 <= a.rows; r += 4) fold_block<F, T, 4>(a, block, r, scores, o, m, l);
-    for (; r + 2 <= a.rows; r += 2) fold_block<F, T, 2>(a, block, r, scores, o, m, l);
-    for (; r < a.rows; ++r) fold_block<F, T, 1>(a, block, r, scores, o, m, l);
+    for (; r + 4 <= a.rows; r += 4) fold_block<F, Rows, 4>(a, block, r, scores, o, m, l);
+    for (; r + 2 <= a.rows; r += 2) fold_block<F, Rows, 2>(a, block, r, scores, o, m, l);
+    for (; r < a.rows; ++r) fold_block<F, Rows, 1>(a, block, r, scores, o, m, l);
   }
 }
 
@@ -182,14 +213,14 @@ void finish_row(const RowState& total, int head_dim, float* out) {
   for (int d = 0; d < head_dim; d += 16) store(out + d, F::load(total.o + d) * inverse);
 }
 
-template <class F, class T>
+template <class F, class Rows>
 void attend_rows(const AttendArgs& a) {
   float* scores = a.scratch;                   // [kRowTile, kKvBlock]
   float* o = a.scratch + kRowTile * kKvBlock;  // [rows, head_dim] of a piece
   float* sums = o + kAttendRows * a.head_dim;  // [rows, head_dim] of all
   float m[kAttendRows], l[kAttendRows];
   if (a.partial != nullptr) {
-    fold_piece<F, T>(a, a.piece, scores, o, m, l);
+    fold_piece<F, Rows>(a, a.piece, scores, o, m, l);
     for (int r = 0; r < a.rows; ++r) {
       float* out = a.partial + r * attend_partial_floats(a.head_dim);
       for (int d = 0; d < a.head_dim; d += 16) store(out + d, F::load(o + r * a.head_dim + d));
@@ -207,7 +238,7 @@ void attend_rows(const AttendArgs& a) {
     if (a.last[r] > last) last = a.last[r];
   }
   for (int64_t piece = first / kAttendPiece; piece * kAttendPiece < last; ++piece) {
-    fold_piece<F, T>(a, piece, scores, o, m, l);
+    fold_piece<F, Rows>(a, piece, scores, o, m, l);
     for (int r = 0; r < a.rows; ++r)
       merge<F>(totals[r], {o + r * a.head_dim, m[r], l[r]}, a.head_dim);
   }
@@ -216,10 +247,15 @@ void attend_rows(const AttendArgs& a) {
 
 template <class F>
 void attend(const AttendArgs& a) {
-  if (a.kv_type == DType::kF32) {
-    attend_rows<F, float>(a);
-  } else {
-    attend_rows<F, BFloat16>(a);
+  switch (a.kv_type) {
+    case KvType::kF32:
+      return attend_rows<F, DenseRows<F, float>>(a);
+    case KvType::kBF16:
+      return attend_rows<F, DenseRows<F, BFloat16>>(a);
+    case KvType::kQ8:
+      return attend_rows<F, CodedRows<F, KvType::kQ8>>(a);
+    case KvType::kQ4:
+      return attend_rows<F, CodedRows<F, KvType::kQ4>>(a);
   }
 }
 
