@@ -95,5 +95,9 @@ int main(int argc, char** argv) {
     static char version[] = "version";
     argv[1] = version;
   }
+  // llama.cpp's spelling, which the parser would take for -t with the value b.
+  char threads_batch[] = "--threads-batch";
+  for (int i = 1; i < argc; ++i)
+    if (std::string_view(argv[i]) == "-tb") argv[i] = threads_batch;
   return run(program, argc, argv);
 }

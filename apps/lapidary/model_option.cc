@@ -29,9 +29,13 @@ void add_compute(CLI::App& verb, ModelOptions& o) {
           },
           ""))
       ->group("Model");
-  verb.add_option("-t,--threads", o.threads, "Threads (default: one per core)")
+  verb.add_option("-t,--threads", o.threads, "Threads (default, and 0: one per physical core)")
       ->type_name("N")
       ->envname("LAPIDARY_THREADS")
+      ->group("Model");
+  verb.add_option("--threads-batch", o.threads_batch,
+                  "Threads for prompts (default: as -t); -tb is the same")
+      ->type_name("N")
       ->group("Model");
   choices(verb.add_option("--compute", o.compute,
                           "fast: as fast as the stated error allows (default); exact: f32 "
@@ -78,6 +82,7 @@ std::shared_ptr<const Engine> load_engine(const ModelOptions& o, const Verbosity
   options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
   if (!o.kv_type.empty()) options.kv_type = kv_type_named(o.kv_type);
   options.threads = o.threads;
+  options.threads_batch = o.threads_batch;
   options.context = o.context;
   options.check_memory = !o.no_memory_check;
   return Engine::load(model_folder(o, verbosity), options);

@@ -34,6 +34,7 @@ struct EngineOptions {
   Compute compute = Compute::kFast;
   std::optional<KvType> kv_type = {};  // unset: bf16 when fast, f32 when exact
   int threads = 0;                     // 0: one per core this process may use
+  int threads_batch = 0;               // for more than one token of a session; 0: as `threads`
   int64_t context = 0;                 // positions to count in the memory forecast; 0: none
   bool check_memory = true;            // refuse to load what will not fit
 };

@@ -2,15 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstdint>
-#include <fstream>
 #include <mutex>
-#include <sched.h>
-#include <set>
-#include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "lapidary/error.h"
@@ -60,7 +54,7 @@ struct ThreadPool::State {
   std::atomic<uint32_t> loop{0};  // its number; a change tells the workers to look
   std::atomic<uint32_t> done{0};  // tasks of this loop that are finished
   std::atomic<bool> quit{false};
-  int threads = 1;
+  std::atomic<int> used{1};  // threads that may take shares
   std::vector<std::thread> workers;
 
   static constexpr uint32_t kClosed = UINT32_MAX;
@@ -93,7 +87,7 @@ struct ThreadPool::State {
     while (true) {
       seen = wait_for_change(loop, seen);
       if (quit.load(std::memory_order_relaxed)) return;
-      take_shares(seen, thread);
+      if (thread < used.load(std::memory_order_relaxed)) take_shares(seen, thread);
     }
   }
 
@@ -101,7 +95,7 @@ struct ThreadPool::State {
     const uint32_t number = loop.load(std::memory_order_relaxed) + 1;
     ticket.store(make_ticket(number, kClosed), std::memory_order_relaxed);
     count.store(tasks, std::memory_order_release);
-    share_size.store(std::max(1u, tasks / (static_cast<uint32_t>(threads) * kSharesPerThread)),
+    share_size.store(std::max(1u, tasks / (static_cast<uint32_t>(used) * kSharesPerThread)),
                      std::memory_order_release);
     share.store(run_share, std::memory_order_release);
     context.store(argument, std::memory_order_release);
@@ -114,7 +108,7 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   LAPIDARY_CHECK(threads >= 1, "a pool has at least the caller");
-  state_->threads = threads;
+  state_->used = threads;
   for (int i = 1; i < threads; ++i)
     state_->workers.emplace_back([state = state_.get(), i] { state->work(i); });
 }
@@ -127,12 +121,18 @@ ThreadPool::~ThreadPool() {
 }
 
 int ThreadPool::threads() const {
-  return state_->threads;
+  return static_cast<int>(state_->workers.size()) + 1;
+}
+
+void ThreadPool::use(int count) {
+  LAPIDARY_CHECK(count >= 1 && count <= threads(), "the pool has that many threads");
+  const std::lock_guard lock(state_->one_loop_at_a_time);
+  state_->used = count;
 }
 
 void ThreadPool::run(int64_t count, Share share, void* context) {
   State& s = *state_;
-  if (s.threads == 1 || count <= 1) {
+  if (s.used == 1 || count <= 1) {
     if (count > 0) share(context, 0, count, 0);
     return;
   }
@@ -143,48 +143,6 @@ void ThreadPool::run(int64_t count, Share share, void* context) {
   s.take_shares(s.loop.load(std::memory_order_relaxed), 0);
   for (uint32_t done = s.done.load(std::memory_order_acquire); done != tasks;)
     done = wait_for_change(s.done, done);
-}
-
-namespace {
-
-// CPU time the control group allows, in cores; a large number when it sets no limit.
-double cgroup_cores() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0) return std::stod(quota) / period;
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double q = -1;
-  if (v1_quota >> q && v1_period >> period && q > 0 && period > 0) return q / period;
-  return 1e9;
-}
-
-// Physical cores among the CPUs that this process may run on.
-int usable_physical_cores() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-    return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  std::set<std::pair<int, int>> cores;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed)) continue;
-    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-    int package = 0;
-    int core = cpu;  // no topology: count every CPU as a core
-    std::ifstream(folder + "physical_package_id") >> package;
-    std::ifstream core_file(folder + "core_id");
-    if (!(core_file >> core)) core = cpu;
-    cores.insert({package, core});
-  }
-  return std::max<int>(1, static_cast<int>(cores.size()));
-}
-
-}  // namespace
-
-int default_thread_count() {
-  const double limit = std::max(1.0, std::floor(cgroup_cores()));
-  return static_cast<int>(std::min<double>(usable_physical_cores(), limit));
 }
 
 }  // namespace lapidary

@@ -24,6 +24,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
+  // Lets only the first `count` threads work, the caller included, until the next call.
+  void use(int count);
 
   // Calls fn(first, last, thread) for consecutive shares that make up [0, count), count < 2^31.
   // A thread may get several of them, or none.
@@ -44,9 +46,5 @@ class ThreadPool {
   struct State;
   std::unique_ptr<State> state_;
 };
-
-// Threads to use when nobody said: the cores this process may run on (affinity and cgroup limits
-// respected), one per physical core.
-int default_thread_count();
 
 }  // namespace lapidary

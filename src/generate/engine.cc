@@ -8,6 +8,7 @@
 
 #include "lapidary/log.h"
 
+#include "base/cpu_budget.h"
 #include "base/fail.h"
 #include "base/float16.h"
 #include "base/rng.h"
@@ -62,6 +63,7 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
     fail("{}: no such folder; a model is a folder with config.json and *.safetensors",
          folder.string());
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
+  if (options.threads_batch < 0) fail_usage("threads_batch: {} is negative", options.threads_batch);
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->folder = folder;
@@ -82,11 +84,10 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
 
   // The tokenizer's transient memory is gone before the first page of weights is touched.
   if (Tokenizer::present(folder)) impl->tokenizer = Tokenizer::load(folder);
-  const int threads = options.threads > 0 ? options.threads : default_thread_count();
+  impl->choose_threads();
   impl->executor = std::make_unique<Executor>(
-      best_kernels(), threads,
+      best_kernels(), std::max(impl->threads, impl->threads_batch),
       options.compute == Compute::kFast ? Activations::kRounded : Activations::kFloat);
-  log(LogLevel::kDebug, fmt::format("{} threads, {} kernels", threads, best_kernels().isa));
 
   auto engine = std::shared_ptr<Engine>(new Engine(std::move(impl)));
   if (options.check_memory) check_forecast(engine->forecast(options.context), folder.string());
@@ -123,7 +124,7 @@ KvType Engine::kv_type() const {
   return impl_->kv_type;
 }
 int Engine::threads() const {
-  return impl_->executor->pool().threads();
+  return impl_->threads;
 }
 std::string Engine::isa() const {
   return std::string(impl_->executor->kernels().isa);
@@ -202,10 +203,23 @@ uint64_t Engine::fingerprint() const {
   return hash;
 }
 
+void Engine::Impl::choose_threads() {
+  const CpuBudget budget = cpu_budget();
+  threads = options.threads > 0 ? options.threads : budget.threads();
+  threads_batch = options.threads_batch > 0 ? options.threads_batch : threads;
+  log(LogLevel::kDebug,
+      fmt::format("{} kernels; {} threads to decode, {} for prompts; {}", best_kernels().isa,
+                  threads, threads_batch, budget.explanation()));
+  if (const int most = std::max(threads, threads_batch); most > budget.allowed_cpus)
+    log(LogLevel::kWarning,
+        fmt::format("{} threads on {} CPUs wait for each other", most, budget.allowed_cpus));
+}
+
 void Engine::Impl::run_chunk(std::span<const Segment> segments, std::span<const Token> tokens,
                              std::span<const int64_t> rows,
                              const std::function<void(size_t, std::span<const float>)>& fn) const {
   const Config& config = model.config;
+  executor->pool().use(tokens.size() > segments.size() ? threads_batch : threads);
   forward(*executor, config, model.weights, embed_scale, segments, tokens, *state);
   const int64_t d = config.hidden_size, v = config.vocab_size;
   for (size_t done = 0; done < rows.size();) {

@@ -23,6 +23,8 @@ struct Engine::Impl {
   std::optional<Tokenizer> tokenizer;
   KvType kv_type = KvType::kBF16;
   float embed_scale = 1;
+  int threads = 1;        // to decode
+  int threads_batch = 1;  // for chunks of a prompt
   std::shared_ptr<KvBlockPool> kv_pool;
 
   // A step uses all threads and one state: one at a time, whoever asks.
@@ -30,6 +32,8 @@ struct Engine::Impl {
   mutable std::unique_ptr<Executor> executor;
   mutable std::unique_ptr<State> state;
   mutable std::vector<float> logits;  // [kLogitRows, V]
+
+  void choose_threads();
 
   // Runs a chunk: the layers, and then for each of `rows` (of the chunk, ascending) the logits, in
   // groups: fn(i, logits of rows[i]).

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <type_traits>
 
+#include "base/cpu_budget.h"
 #include "base/fail.h"
 #include "base/float16.h"
 #include "base/json.h"
@@ -102,7 +103,7 @@ class Maker {
         parts_(parts),
         dtype_(dtype),
         format_{options.bits, options.group_size, dtype},
-        pool_(options.threads > 0 ? options.threads : default_thread_count()) {}
+        pool_(options.threads > 0 ? options.threads : cpu_budget().threads()) {}
 
   std::vector<TensorDeclaration> declarations() const {
     std::vector<TensorDeclaration> list;

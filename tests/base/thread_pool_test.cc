@@ -53,6 +53,24 @@ TEST(ThreadPool, TheOthersTakeWhatASlowThreadLeaves) {
   EXPECT_TRUE(all_others_done);
 }
 
+TEST(ThreadPool, OnlyTheThreadsInUseWork) {
+  ThreadPool pool(4);
+  for (int used : {2, 1, 4}) {
+    pool.use(used);
+    std::atomic<int> highest{0}, tasks{0};
+    for (int round = 0; round < 20; ++round)
+      pool.parallel_for(64, [&](int64_t first, int64_t last, int thread) {
+        std::this_thread::sleep_for(std::chrono::microseconds(100));  // time to wake up
+        int seen = highest;
+        while (seen < thread && !highest.compare_exchange_weak(seen, thread)) {
+        }
+        tasks += static_cast<int>(last - first);
+      });
+    EXPECT_LT(highest, used);
+    EXPECT_EQ(tasks, 20 * 64);
+  }
+}
+
 TEST(ThreadPool, CallersFromSeveralThreadsQueue) {
   ThreadPool pool(2);
   std::vector<int64_t> sums(3, 0);

@@ -133,7 +133,7 @@ TEST_P(Golden, OneByOneChunkedAndWholeGiveTheSameBits) {
 TEST_P(Golden, ThreadCountChangesNoBit) {
   const auto one = score(load({.threads = 1}), ids);
   for (int threads : {2, 3, 5}) {
-    const auto many = score(load({.threads = threads}), ids);
+    const auto many = score(load({.threads = threads, .threads_batch = 6 - threads}), ids);
     ASSERT_EQ(std::memcmp(one.data(), many.data(), one.size() * sizeof(float)), 0) << threads;
   }
 }
