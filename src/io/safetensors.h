@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "io/output_file.h"
 #include "tensor/tensor.h"
 
 namespace lapidary {
@@ -80,17 +81,13 @@ struct TensorDeclaration {
 // with spaces to a multiple of 8), so every tensor is aligned to its type and files of the same
 // content are the same bytes. The order of declarations changes nothing.
 //
-// The bytes go to a temporary file beside `path`, which takes its name in finish(), once they are
-// on disk. Until then `path` is untouched; without finish() the destructor removes the temporary.
+// The file takes its name in finish() (output_file.h).
 class SafetensorsWriter {
  public:
   // Throws Error{kInput} for a name given twice or a shape that cannot be, Error{kResource} naming
   // the path and the system's reason when the file cannot be created or the disk has no room.
   SafetensorsWriter(std::filesystem::path path, std::vector<TensorDeclaration> declarations,
                     const Metadata& metadata = {});
-  ~SafetensorsWriter();
-  SafetensorsWriter(const SafetensorsWriter&) = delete;
-  SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
 
   // The next bytes of the data; a piece may end anywhere, also span tensors. More bytes than were
   // declared is a programming error. Throws Error{kResource}.
@@ -109,14 +106,8 @@ class SafetensorsWriter {
     int64_t size = 0;   // bytes
   };
   void skip_complete_regions();
-  void create_file(int64_t file_size);
-  void put(std::span<const std::byte> bytes, int64_t position);
-  [[noreturn]] void fail_and_remove(std::string_view action, int code);
-  void remove_temporary();
 
-  std::filesystem::path path_;
-  std::filesystem::path temporary_;
-  int fd_ = -1;
+  OutputFile file_;
   std::vector<Region> regions_;
   size_t region_ = 0;           // the one being written
   int64_t region_written_ = 0;  // of it

@@ -1,10 +1,5 @@
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <cstring>
-#include <fcntl.h>
 #include <numeric>
-#include <unistd.h>
 #include <unordered_set>
 #include <utility>
 
@@ -102,11 +97,6 @@ std::string header_bytes(const std::vector<TensorDeclaration>& declarations,
   return header + json;
 }
 
-std::filesystem::path temporary_name(const std::filesystem::path& path) {
-  static std::atomic<int> count{0};  // several writers of one process may have the same target
-  return fmt::format("{}.tmp-{}-{}", path.string(), ::getpid(), count++);
-}
-
 }  // namespace
 
 int64_t TensorDeclaration::byte_size() const {
@@ -118,10 +108,10 @@ int64_t TensorDeclaration::byte_size() const {
 SafetensorsWriter::SafetensorsWriter(std::filesystem::path path,
                                      std::vector<TensorDeclaration> declarations,
                                      const Metadata& metadata)
-    : path_(std::move(path)) {
-  check_declarations(declarations, path_);
+    : file_(std::move(path)) {
+  check_declarations(declarations, file_.path());
   const std::vector<size_t> order = layout_order(declarations);
-  const std::string header = header_bytes(declarations, order, metadata, path_);
+  const std::string header = header_bytes(declarations, order, metadata, file_.path());
 
   const auto header_size = static_cast<int64_t>(header.size());
   regions_.resize(declarations.size());
@@ -130,12 +120,8 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path path,
     total_bytes_ += regions_[i].size;
   }
   skip_complete_regions();
-  create_file(header_size + total_bytes_);
-  put(std::as_bytes(std::span(header)), 0);
-}
-
-SafetensorsWriter::~SafetensorsWriter() {
-  remove_temporary();
+  file_.create(header_size + total_bytes_);
+  file_.put(std::as_bytes(std::span(header)), 0);
 }
 
 void SafetensorsWriter::skip_complete_regions() {
@@ -145,26 +131,8 @@ void SafetensorsWriter::skip_complete_regions() {
   }
 }
 
-void SafetensorsWriter::create_file(int64_t file_size) {
-  temporary_ = temporary_name(path_);
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) {
-    const int code = errno;
-    temporary_.clear();
-    fail_and_remove("cannot create", code);
-  }
-  // Takes the room at once: a full disk is known before the work of making the data is done. Where
-  // the file system cannot do that, write() will say so.
-  int code = 0;
-  do {
-    code = ::fallocate(fd_, 0, 0, file_size) == 0 ? 0 : errno;
-  } while (code == EINTR);
-  if (code == ENOSPC || code == EDQUOT || code == EFBIG)
-    fail_and_remove(fmt::format("cannot write {} bytes", file_size), code);
-}
-
 void SafetensorsWriter::write(std::span<const std::byte> bytes) {
-  LAPIDARY_CHECK(fd_ >= 0, "write() after finish() or a failure");
+  LAPIDARY_CHECK(file_.is_open(), "write() after finish() or a failure");
   LAPIDARY_CHECK(static_cast<int64_t>(bytes.size()) <= total_bytes_ - written_bytes_,
                  fmt::format("{} bytes written, {} of {} were left", bytes.size(),
                              total_bytes_ - written_bytes_, total_bytes_));
@@ -172,7 +140,7 @@ void SafetensorsWriter::write(std::span<const std::byte> bytes) {
     const Region& region = regions_[region_];
     const auto room = static_cast<size_t>(region.size - region_written_);
     const auto piece = bytes.first(std::min(bytes.size(), room));
-    put(piece, region.begin + region_written_);
+    file_.put(piece, region.begin + region_written_);
     region_written_ += static_cast<int64_t>(piece.size());
     written_bytes_ += static_cast<int64_t>(piece.size());
     bytes = bytes.subspan(piece.size());
@@ -180,43 +148,11 @@ void SafetensorsWriter::write(std::span<const std::byte> bytes) {
   }
 }
 
-void SafetensorsWriter::put(std::span<const std::byte> bytes, int64_t position) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), position);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) fail_and_remove("cannot write", n < 0 ? errno : EIO);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    position += n;
-  }
-}
-
 void SafetensorsWriter::finish() {
-  LAPIDARY_CHECK(fd_ >= 0, "finish() after finish() or a failure");
+  LAPIDARY_CHECK(file_.is_open(), "finish() after finish() or a failure");
   LAPIDARY_CHECK(written_bytes_ == total_bytes_,
                  fmt::format("{} of {} declared bytes written", written_bytes_, total_bytes_));
-  if (::fsync(fd_) != 0) fail_and_remove("cannot write", errno);
-  if (::close(std::exchange(fd_, -1)) != 0) fail_and_remove("cannot write", errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_and_remove("cannot create", errno);
-  temporary_.clear();
-  // The new name itself reaches the disk with the folder. The file is whole either way, so that a
-  // file system that cannot do this is no failure.
-  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd >= 0) {
-    ::fsync(fd);
-    ::close(fd);
-  }
-}
-
-void SafetensorsWriter::fail_and_remove(std::string_view action, int code) {
-  remove_temporary();
-  fail_resource("{}: {}: {}", path_.string(), action, std::strerror(code));
-}
-
-void SafetensorsWriter::remove_temporary() {
-  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-  temporary_.clear();
+  file_.finish();
 }
 
 }  // namespace lapidary
