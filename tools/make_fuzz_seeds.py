@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the safetensors fuzzer: small files, right and wrong in one way each.
+"""Writes the seeds of the safetensors and the GGUF fuzzer: small files, right and wrong in one way each.
 
-  tools/make_fuzz_seeds.py [FOLDER]      tests/fuzz/corpus/safetensors unless given
+  tools/make_fuzz_seeds.py [FOLDER]      tests/fuzz/corpus unless given
 
-Layout of a file: the header's length as u64, the header as JSON, the tensors' bytes.
+A safetensors file: the header's length as u64, the header as JSON, the tensors' bytes. A GGUF file: magic, version, the
+numbers of tensors and of keys, the keys with types and values, the tensors' names, sizes, types and offsets, and from the
+next multiple of 32 the tensors' bytes.
 """
 import json
 import pathlib
 import struct
 import sys
 
-BYTES = bytes(range(16))
+BYTES = bytes(range(64))
 
 
 def tensor(dtype, shape, begin, end):
@@ -24,7 +26,7 @@ def file(header, size, pad=True):
     return struct.pack("<Q", len(text)) + text + BYTES[:size]
 
 
-def seeds():
+def safetensors_seeds():
     f32 = tensor("F32", [2], 0, 8)
     yield "empty", file({}, 0)
     yield "two", file({"a": f32, "b": tensor("U8", [3], 8, 11)}, 11)
@@ -41,12 +43,55 @@ def seeds():
     yield "long_header", struct.pack("<Q", 2**63) + b"{}"
 
 
+U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9  # types of GGUF values
+
+
+def text(string):
+    return struct.pack("<Q", len(string)) + string.encode()
+
+
+def value(key, kind, contents):
+    return text(key) + struct.pack("<I", kind) + contents
+
+
+def place(name, sizes, kind, offset):
+    return text(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, offset)
+
+
+def gguf(values, tensors, size, version=3, keys=None):
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values) if keys is None else keys)
+    head += b"".join(values) + b"".join(tensors)
+    return head + bytes(-len(head) % 32) + BYTES[:size]
+
+
+def gguf_seeds():
+    name = value("general.architecture", STRING, text("gemma3"))
+    yield "empty", gguf([], [], 0)
+    yield "version2", gguf([name], [place("a", [2], 0, 0)], 8, version=2)
+    yield "big_endian", b"GGUF" + struct.pack(">IQQ", 3, 0, 0)
+    yield "values", gguf([name, value("k", U32, struct.pack("<I", 7)), value("b", BOOL, b"\x01")], [], 0)
+    yield "arrays", gguf([value("s", ARRAY, struct.pack("<IQ", STRING, 2) + text("a") + text("")),
+                          value("f", ARRAY, struct.pack("<IQ2f", F32, 2, 0.5, -1))], [], 0)
+    yield "nested", gguf([value("n", ARRAY, struct.pack("<IQ", ARRAY, 1))], [], 0)
+    yield "long_array", gguf([value("n", ARRAY, struct.pack("<IQ", U32, 2**62))], [], 0)
+    yield "long_string", gguf([value("n", STRING, struct.pack("<Q", 2**63))], [], 0)
+    yield "many_keys", gguf([name], [], 0, keys=2**60)
+    yield "blocks", gguf([], [place("q4", [32, 1], 2, 0), place("q8", [32], 8, 32)], 64)
+    yield "aligned", gguf([value("general.alignment", U32, struct.pack("<I", 64))], [place("a", [2], 0, 0)], 64)
+    yield "cut", gguf([], [place("a", [8], 0, 32)], 40)
+    yield "overlap", gguf([], [place("a", [9], 0, 0), place("b", [8], 0, 32)], 64)
+    yield "overflow", gguf([], [place("a", [2**40, 2**40], 0, 0)], 64)
+    yield "offset", gguf([], [place("a", [1], 0, 2**64 - 32)], 64)
+    yield "ragged", gguf([], [place("a", [33], 2, 0)], 64)
+
+
 def main():
-    corpus = pathlib.Path(__file__).parent.parent / "tests/fuzz/corpus/safetensors"
-    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else corpus
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, contents in seeds():
-        (folder / f"{name}.safetensors").write_bytes(contents)
+    corpus = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "tests/fuzz/corpus"
+    for kind, seeds in (("safetensors", safetensors_seeds()), ("gguf", gguf_seeds())):
+        folder = corpus / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, contents in seeds:
+            (folder / f"{name}.{kind}").write_bytes(contents)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+// Any bytes: parse_gguf either throws Error or gives tensors that lie in them, apart and aligned.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "lapidary/error.h"
+
+#include "io/gguf.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::span bytes(reinterpret_cast<const std::byte*>(data), size);
+  try {
+    const lapidary::GgufContents contents = lapidary::parse_gguf(bytes, "fuzz");
+    size_t total = 0;
+    unsigned sum = 0;
+    for (const lapidary::GgufTensor& tensor : contents.tensors) {
+      const auto offset = static_cast<size_t>(tensor.bytes.data() - bytes.data());
+      if (offset > size || tensor.bytes.size() > size - offset || tensor.bytes.empty())
+        std::abort();
+      const lapidary::GgufTensorDeclaration again{tensor.name, tensor.type, tensor.shape};
+      if (static_cast<size_t>(again.byte_size()) != tensor.bytes.size()) std::abort();
+      for (const std::byte b : tensor.bytes) sum += std::to_integer<unsigned>(b);
+      if (contents.find_tensor(tensor.name) != &tensor) std::abort();
+      total += tensor.bytes.size();
+    }
+    for (const auto& [key, value] : contents.metadata)
+      if (contents.find(key) != &value) std::abort();
+    if (total > size || (sum == 1u && total == 0)) std::abort();
+  } catch (const lapidary::Error& e) {
+    if (std::string(e.what()).find('\n') != std::string::npos) std::abort();  // one line
+  }
+  return 0;
+}
