@@ -65,6 +65,10 @@ class Tokenizer {
   std::string_view piece(Token id) const;  // as in the file: "▁the", "<0x0A>"; or ""
   bool is_control(Token id) const;
   std::optional<Token> find(std::string_view piece) const;  // the id of a piece
+  // All of them in the order of their ids, as from_pieces() takes them; the texts point into the
+  // tokenizer. Scores are those of the tokenizer.model; of a tokenizer.json, which has none, they
+  // fall from each piece to that whose first merge comes next in the file.
+  std::vector<ScoredPiece> pieces() const;
   Token bos() const;
   Token eos() const;
   std::optional<Token> end_of_turn() const;

@@ -25,6 +25,7 @@ struct Model {
   std::string source;  // the file, for messages
   Vocabulary vocabulary;
   std::vector<bool> control;     // [size]
+  std::vector<float> scores;     // [size], or empty where the file has merges instead
   std::array<Token, 256> bytes;  // tokens <0x00> .. <0xFF>; kNoToken where spelled as a character
   std::vector<int16_t> byte_of;  // [size] the byte of a byte token, -1 for others
   MergeTable merges;
@@ -51,5 +52,8 @@ void assign_roles(Model& model);
 void add_merge(Model& model, size_t index, Token left, Token right, Token result);
 // what follows from the rest.
 void finish(Model& model);
+
+// And back: the pieces of a finished model (Tokenizer::pieces).
+std::vector<ScoredPiece> pieces_of(const Model& model);
 
 }  // namespace lapidary::text

@@ -5,6 +5,7 @@
 // by score, then by length of the left and of the right part, all descending.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <tuple>
 
 #include "base/fail.h"
@@ -77,7 +78,52 @@ void add_piece(Model& model, const ScoredPiece& piece) {
          shown(piece.text));
 }
 
+// Merges of one result have the same score, so that a file's order is kept where it lists them
+// together, which all do. Pieces that no merge makes come last: nothing asks for their score.
+std::vector<float> scores_by_rank(const Model& model) {
+  const auto size = static_cast<size_t>(model.vocabulary.size());
+  std::vector<int32_t> first(size, MergeTable::kNoRank);
+  for (const MergeTable::Merge& merge : model.merges.slots()) {
+    if (merge.rank == MergeTable::kNoRank) continue;
+    int32_t& rank = first[static_cast<size_t>(merge.result)];
+    rank = std::min(rank, merge.rank);
+  }
+  std::vector<size_t> order(size);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return first[a] < first[b]; });
+  std::vector<float> scores(size);
+  for (size_t place = 0; place < size; ++place) scores[order[place]] = -static_cast<float>(place);
+  return scores;
+}
+
+PieceType type_of(const Model& model, Token id) {
+  const std::string_view text = model.vocabulary.piece(id);
+  if (model.control[static_cast<size_t>(id)])
+    return text == "<unk>" ? PieceType::kUnknown : PieceType::kControl;
+  if (model.byte_of[static_cast<size_t>(id)] >= 0) return PieceType::kByte;
+  // An added token is what the search for added tokens finds in its own spelling.
+  const auto finds_it = [id](const AddedTokens& added, std::string_view spelling) {
+    const auto match = added.find(spelling, 0, true);
+    return match && match->id == id;
+  };
+  return finds_it(model.added, text) || finds_it(model.added_normalized, normalized(text))
+             ? PieceType::kUserDefined
+             : PieceType::kNormal;
+}
+
 }  // namespace
+
+std::vector<ScoredPiece> pieces_of(const Model& model) {
+  const std::vector<float> by_rank =
+      model.scores.empty() ? scores_by_rank(model) : std::vector<float>();
+  const std::vector<float>& scores = model.scores.empty() ? by_rank : model.scores;
+  std::vector<ScoredPiece> pieces;
+  for (Token id = 0; id < model.vocabulary.size(); ++id)
+    pieces.push_back(
+        {model.vocabulary.piece(id), scores[static_cast<size_t>(id)], type_of(model, id)});
+  return pieces;
+}
 
 Model model_of_pieces(std::span<const ScoredPiece> pieces, const std::string& name) {
   Model model;
@@ -90,8 +136,10 @@ Model model_of_pieces(std::span<const ScoredPiece> pieces, const std::string& na
       fail("{}: pieces of more than {} bytes", name, kMostTokenizerBytes);
     add_piece(model, piece);
   }
-  for (const ScoredPiece& piece : pieces)
+  for (const ScoredPiece& piece : pieces) {
     model.control.push_back(piece.type == PieceType::kControl || piece.type == PieceType::kUnknown);
+    model.scores.push_back(piece.score);
+  }
   assign_roles(model);
   std::vector<Cut> cuts = cuts_of(model, pieces);
   std::sort(cuts.begin(), cuts.end(), goes_before);

@@ -245,6 +245,10 @@ std::optional<Token> Tokenizer::find(std::string_view piece) const {
   return id == kNoToken ? std::nullopt : std::optional(id);
 }
 
+std::vector<ScoredPiece> Tokenizer::pieces() const {
+  return text::pieces_of(*impl_);
+}
+
 Token Tokenizer::bos() const {
   return impl_->bos;
 }

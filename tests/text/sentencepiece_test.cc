@@ -91,6 +91,27 @@ TEST(SentencePieceModel, GivesTheIdsOfLibsentencepiece) {
   }
 }
 
+// The types and scores of the file itself, but for the marks of a turn, which are control tokens.
+TEST(SentencePieceModel, ListsThePiecesOfTheFile) {
+  const Tokenizer t = Tokenizer::from_sentencepiece(gemma_like(), "t.model");
+  sentencepiece::SentencePieceProcessor reference;
+  ASSERT_TRUE(reference.LoadFromSerializedProto(gemma_like()).ok());
+  const std::vector<ScoredPiece> pieces = t.pieces();
+  ASSERT_EQ(std::ssize(pieces), reference.GetPieceSize());
+  for (int id = 0; id < t.size(); ++id) {
+    const ScoredPiece& piece = pieces[static_cast<size_t>(id)];
+    EXPECT_EQ(piece.text, reference.IdToPiece(id));
+    EXPECT_EQ(piece.score, reference.GetScore(id)) << id;
+    PieceType type = PieceType::kNormal;
+    if (piece.text == "<b>" || piece.text == "▁▁" || piece.text == "▁▁▁")
+      type = PieceType::kUserDefined;
+    if (reference.IsByte(id)) type = PieceType::kByte;
+    if (t.is_control(id)) type = PieceType::kControl;
+    if (reference.IsUnknown(id)) type = PieceType::kUnknown;
+    EXPECT_EQ(piece.type, type) << piece.text;
+  }
+}
+
 TEST(SentencePieceModel, KnowsControlTokens) {
   const Tokenizer t = Tokenizer::from_sentencepiece(gemma_like(), "t.model");
   EXPECT_EQ(t.bos(), 2);

@@ -184,6 +184,25 @@ TEST(Tokenizer, LongRunsAreNotQuadratic) {
   }
 }
 
+TEST(Tokenizer, ListsItsPieces) {
+  Json json = tiny_json();
+  json["added_tokens"].back()["normalized"] = true;
+  const Tokenizer t = tokenizer_of(json);
+  const std::vector<ScoredPiece> pieces = t.pieces();
+  ASSERT_EQ(std::ssize(pieces), t.size());
+  const auto of = [&](const char* text) { return pieces[static_cast<size_t>(*t.find(text))]; };
+  EXPECT_EQ(of("<bos>").type, PieceType::kControl);
+  EXPECT_EQ(of("<unk>").type, PieceType::kUnknown);
+  EXPECT_EQ(of("<0x41>").type, PieceType::kByte);
+  EXPECT_EQ(of("\n").type, PieceType::kUserDefined);
+  EXPECT_EQ(of("<b>").type, PieceType::kUserDefined);
+  EXPECT_EQ(of("ab").type, PieceType::kNormal);
+  EXPECT_EQ(of("<").type, PieceType::kNormal);  // where an added token starts
+  for (const auto& [before, after] :
+       {std::pair{"ab", "abc"}, {"abc", "bc"}, {"bc", "▁ab"}, {"▁ab", "▁▁"}, {"▁▁", "a"}})
+    EXPECT_GT(of(before).score, of(after).score) << before;
+}
+
 TEST(Tokenizer, IsSharedBetweenThreads) {
   const Tokenizer t = tokenizer_of(tiny_json());
   std::vector<std::thread> threads;
