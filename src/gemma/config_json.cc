@@ -6,6 +6,7 @@
 #include "lapidary/config.h"
 
 #include "base/json.h"
+#include "gemma/config_parse.h"
 
 namespace lapidary {
 
@@ -34,20 +35,6 @@ OrderedJson rope_block(const RopeParameters& rope) {
                        {"rope_theta", rope.theta}};
   if (rope.factor != 1) block["factor"] = rope.factor;
   return block;
-}
-
-// The n of "every n-th layer is full", 0 when the layers follow no such rule.
-int pattern_of(const Config& config) {
-  const int layers = config.num_hidden_layers;
-  const auto fits = [&](int pattern) {
-    for (int i = 0; i < layers; ++i)
-      if (config.is_sliding(i) != ((i + 1) % pattern != 0)) return false;
-    return true;
-  };
-  if (fits(6)) return 6;  // what every released model says, also where there are fewer layers
-  for (int pattern = 1; pattern <= layers + 1; ++pattern)
-    if (fits(pattern)) return pattern;
-  return 0;
 }
 
 const char* architecture(Family family) {
@@ -82,7 +69,7 @@ void add_layers(OrderedJson& json, const Config& config) {
     types.push_back(type == LayerType::kFull ? "full_attention" : "sliding_attention");
   json["layer_types"] = types;
   if (config.family == Family::kGemma3)
-    if (const int pattern = pattern_of(config)) json["sliding_window_pattern"] = pattern;
+    if (const int pattern = sliding_pattern(config)) json["sliding_window_pattern"] = pattern;
 }
 
 void add_rope(OrderedJson& json, const Config& config) {
@@ -98,6 +85,19 @@ void add_rope(OrderedJson& json, const Config& config) {
 }
 
 }  // namespace
+
+int sliding_pattern(const Config& config) {
+  const int layers = config.num_hidden_layers;
+  const auto fits = [&](int pattern) {
+    for (int i = 0; i < layers; ++i)
+      if (config.is_sliding(i) != ((i + 1) % pattern != 0)) return false;
+    return true;
+  };
+  if (fits(6)) return 6;  // what every released model says, also where there are fewer layers
+  for (int pattern = 1; pattern <= layers + 1; ++pattern)
+    if (fits(pattern)) return pattern;
+  return 0;
+}
 
 std::string config_json(const Config& config, const std::string& dtype) {
   OrderedJson json;

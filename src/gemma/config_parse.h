@@ -17,4 +17,7 @@ Config parse_config(const Json& json, const std::string& where);
 GenerationConfig parse_generation_config(const Json& generation, const std::string& where,
                                          const Json& config, const std::string& config_where);
 
+// The n of "every n-th layer is full", 6 wherever that fits; 0 when the layers follow no such rule.
+int sliding_pattern(const Config& config);
+
 }  // namespace lapidary
