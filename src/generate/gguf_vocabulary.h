@@ -1,0 +1,25 @@
+// The vocabulary of a GGUF file, as llama.cpp reads it.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "lapidary/config.h"
+
+#include "io/gguf.h"
+
+namespace lapidary {
+
+// The keys tokenizer.ggml.* for the tokenizer of `folder` and an embedding of `vocab_size` rows:
+// llama.cpp wants as many tokens. Where the tokenizer has more, the last are left out; where it has
+// fewer, unused ones follow. `pad` and the others are those of the pieces by name; the chat
+// template is that of the folder, if it has one.
+GgufMetadata gguf_vocabulary(const std::filesystem::path& folder, int vocab_size);
+
+// For a folder without a tokenizer: the same keys with made-up tokens, Gemma's control tokens at
+// their usual ids, then the bytes, then "[260]" and so on. The format knows of files without a
+// vocabulary, but programs that use llama.cpp abort on them. Throws Error{kInput} naming `where`
+// and the field when `vocab_size` does not have room for the bytes.
+GgufMetadata gguf_placeholder_vocabulary(int vocab_size, const std::string& where);
+
+}  // namespace lapidary
