@@ -12,6 +12,7 @@ void add_tokenize(Program& program);
 void add_detokenize(Program& program);
 void add_show(Program& program);
 void add_synth(Program& program);
+void add_convert(Program& program);
 void add_version(Program& program);
 void add_completion(Program& program);
 void add_help(Program& program);

@@ -60,8 +60,8 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help_fits_and_exits_0(self):
         verbs = re.findall(r"^  (\w+) {3,}", self.ok("--help").stdout, re.M)
-        self.assertEqual(set(verbs), set("generate chat score tokenize detokenize show synth version "
-                                         "completion help".split()))
+        self.assertEqual(set(verbs), set("generate chat score tokenize detokenize show synth convert "
+                                         "version completion help".split()))
         for verb in verbs:
             by_flag, by_verb = self.ok(verb, "--help").stdout, self.ok("help", verb).stdout
             self.assertEqual(by_flag, by_verb)
@@ -96,6 +96,11 @@ class Usage(Case):
             ("'gemma-9'", "synth", "--preset", "gemma-9", "-o", "unused"),
             ("bits: 7", "synth", "--preset", "gemma-3-1b", "--bits", "7", "-o", "unused"),
             ("--preset", "synth", "-o", "unused"),
+            ("--output", "convert", str(TINY)),
+            ("IN", "convert", "-o", "unused.gguf"),
+            ("--type: 'q5_0'", "convert", str(TINY), "-o", "unused.gguf", "--type", "q5_0"),
+            ("--to: 'onnx'", "convert", str(TINY), "-o", "unused.gguf", "--to", "onnx"),
+            ("unused.bin: the format is not clear", "convert", str(TINY), "-o", "unused.bin"),
             ("layers: 0", "synth", "--preset", "gemma-3-1b", "--layers", "0", "-o", "unused"),
             ("'zz'", "detokenize", "1", "zz"),
             ("'tcsh'", "completion", "tcsh"),
@@ -112,6 +117,7 @@ class Usage(Case):
             ("/nope.txt", "tokenize", "-f", "/nope.txt"),
             (str(self.folder), "tokenize", "-f", str(self.folder)),
             ("99999", "detokenize", "99999"),
+            ("/nope", "convert", "/nope", "-o", str(self.folder / "x.gguf")),
         ]:
             with self.subTest(args):
                 self.refused(1, words, *args)
@@ -140,7 +146,7 @@ class Usage(Case):
 
     def test_manual_page(self):
         page = self.ok("help", "--man").stdout
-        for verb in ("generate", "chat", "synth"):
+        for verb in ("generate", "chat", "synth", "convert"):
             self.assertIn(f".SS {verb}\n", page)
         self.assertIn("\\-\\-repeat\\-penalty", page)
         if shutil.which("groff"):
@@ -303,6 +309,51 @@ class ScoreAndShow(Case):
         self.refused(1, "holds a model already", *args)
         self.refused(1, "no tokenizer", "generate", "-m", str(folder), "-p", "x")
         self.refused(1, "no tokenizer", "chat", "-m", str(folder), "-p", "x")
+
+    def test_convert(self):
+        file = self.folder / "tiny.gguf"
+        args = ("convert", str(TINY), "-o", str(file))
+        result = self.ok(*args, "--type", "q8_0", "--json")
+        self.assertEqual(result.stderr, "")
+        document = json.loads(result.stdout)
+        self.assertEqual(set(document), {"input", "output", "format", "type", "vocabulary", "tensors", "bytes",
+                                         "seconds"})
+        self.assertEqual((document["format"], document["type"], document["vocabulary"]), ("gguf", "q8_0", "tokenizer"))
+        data = file.read_bytes()
+        self.assertEqual(len(data), document["bytes"])
+        self.assertEqual((data[:4], int.from_bytes(data[8:16], "little")), (b"GGUF", document["tensors"]))
+
+        self.refused(1, "is there already", *args)
+        self.assertEqual(file.read_bytes(), data)
+        plain = self.ok(*args, "--force")
+        self.assertEqual(plain.stdout, "")
+        self.assertIn("tensors", plain.stderr)
+        self.assertGreater(file.stat().st_size, 1.5 * len(data))  # f16
+        self.assertEqual(self.ok(*args, "--force", "-q").stderr, "")
+        other = self.folder / "named"
+        self.ok("convert", str(TINY), "-o", str(other), "--to", "gguf", "-q")
+        self.assertEqual(other.read_bytes(), file.read_bytes())
+        self.refused(1, "/nope/x.gguf: cannot create", "convert", str(TINY), "-o", "/nope/x.gguf")
+
+    def test_convert_without_a_tokenizer(self):
+        model, file = self.folder / "model", self.folder / "model.gguf"
+        self.ok("synth", "--preset", "gemma-3-270m", "--layers", "1", "--vocab", "512", "-o", str(model), "-q")
+        result = self.ok("convert", str(model), "-o", str(file), "--json")
+        self.assertEqual(json.loads(result.stdout)["vocabulary"], "placeholder")
+        self.assertIn("has no tokenizer", result.stderr)
+
+    def test_convert_interrupted(self):
+        model, out = self.folder / "model", self.folder / "out"
+        out.mkdir()
+        self.ok("synth", "--preset", "gemma-3-270m", "-o", str(model), "-q")
+        with subprocess.Popen([BINARY, "convert", str(model), "-o", str(out / "f.gguf"), "--type", "q4_0"],
+                              stderr=subprocess.PIPE, env=environment()) as child:
+            while not list(out.iterdir()) and child.poll() is None:
+                time.sleep(0.001)
+            child.send_signal(signal.SIGINT)
+            child.stderr.read()
+            self.assertEqual(child.wait(60), 130)
+        self.assertEqual(list(out.iterdir()), [])
 
 
 class Terminal:
