@@ -34,6 +34,8 @@ std::shared_ptr<std::byte> KvBlockPool::take() {
     if (!free_.empty()) {
       block = free_.back();
       free_.pop_back();
+    } else if (++blocks_ > free_.capacity()) {
+      free_.reserve(2 * blocks_);  // now, so that giving a block back never fails
     }
   }
   if (block == nullptr)

@@ -32,7 +32,8 @@ class KvBlockPool : public std::enable_shared_from_this<KvBlockPool> {
  private:
   int64_t block_bytes_;
   std::mutex mutex_;
-  std::vector<std::byte*> free_;  // guarded by mutex_
+  std::vector<std::byte*> free_;  // guarded by mutex_; has room for every block there is
+  size_t blocks_ = 0;             // that exist, guarded by mutex_
 };
 
 class KvCache {

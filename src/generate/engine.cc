@@ -244,7 +244,7 @@ void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
     item.session->impl_->check_append(item.tokens);
     total += std::ssize(item.tokens);
   }
-  std::vector<Impl::Part> parts;
+  auto& parts = impl_->step.parts;
   for (size_t next = 0, offset = 0; done < total;) {
     watch.throw_if_stopped();
     parts.clear();
@@ -258,16 +258,17 @@ void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
       offset = last ? 0 : offset + part.size();
       next += last ? 1 : 0;
     }
-    done += impl_->run_parts(parts);
+    done += impl_->run_parts();
     watch.report(done, total);
   }
 }
 
-int64_t Engine::Impl::run_parts(std::span<const Part> parts) const {
-  std::vector<Segment> segments;
-  std::vector<Token> tokens;
-  std::vector<int64_t> last_rows;
-  std::vector<Session::Impl*> ending;
+int64_t Engine::Impl::run_parts() const {
+  auto& [parts, segments, tokens, last_rows, ending] = step;
+  segments.clear();
+  tokens.clear();
+  last_rows.clear();
+  ending.clear();
   for (const Part& part : parts) {
     segments.push_back({&part.session->cache, std::ssize(part.tokens)});
     tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
@@ -276,8 +277,8 @@ int64_t Engine::Impl::run_parts(std::span<const Part> parts) const {
     last_rows.push_back(std::ssize(tokens) - 1);
     ending.push_back(part.session);
   }
-  run_chunk(segments, tokens, last_rows, [&](size_t i, std::span<const float> row) {
-    ending[i]->logits.assign(row.begin(), row.end());
+  run_chunk(segments, tokens, last_rows, [this](size_t i, std::span<const float> row) {
+    step.ending[i]->logits.assign(row.begin(), row.end());
   });
   for (const Part& part : parts)
     part.session->tokens.insert(part.session->tokens.end(), part.tokens.begin(), part.tokens.end());

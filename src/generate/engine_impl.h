@@ -47,8 +47,18 @@ struct Engine::Impl {
     std::span<const Token> tokens;
     bool last;  // of the item: its logits are wanted
   };
-  // The same for parts of sessions: extends their tokens and sets their logits. Returns the rows.
-  int64_t run_parts(std::span<const Part> parts) const;
+  // The same for the parts of a step: extends their tokens and sets their logits. Returns the rows.
+  int64_t run_parts() const;
+
+  // What a step and its chunks put together; kept, so that decoding allocates nothing.
+  struct Step {
+    std::vector<Part> parts;
+    std::vector<Segment> segments;
+    std::vector<Token> tokens;
+    std::vector<int64_t> last_rows;      // of the parts that end their item
+    std::vector<Session::Impl*> ending;  // and their sessions
+  };
+  mutable Step step;  // guarded by step_mutex
 };
 
 struct Session::Impl {

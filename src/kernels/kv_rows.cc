@@ -32,7 +32,8 @@ void store_group(const float* values, int count, int bits, std::byte* group, std
   std::memset(codes, 0, static_cast<size_t>(count * bits / 8));
   for (int i = 0; i < count; ++i) {
     const float level = std::nearbyint((values[i] - bias) * inverse);
-    const int code = level > 0 ? static_cast<int>(std::min(level, static_cast<float>(levels))) : 0;  // NaN: 0
+    const int code =
+        level > 0 ? static_cast<int>(std::min(level, static_cast<float>(levels))) : 0;  // NaN: 0
     codes[i * bits / 8] |= static_cast<std::byte>(code << (i * bits % 8));
   }
 }
