@@ -47,8 +47,7 @@ const std::vector<Row>& all_rows() {
 }  // namespace
 
 int64_t matmul_scratch_floats(int64_t cols) {
-  constexpr int64_t kLargestTile = 16;  // tokens of a tile, rounded up to any instruction set's
-  return simd::kPanelRows * (cols + kLargestTile * 16);
+  return simd::kPanelRows * (cols + simd::kGroupTokens * 16);
 }
 
 int64_t quantized_scratch_floats(int64_t cols) {

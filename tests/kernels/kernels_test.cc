@@ -130,7 +130,7 @@ TEST(Kernels, MatmulGivesARowTheSameBitsInEveryBatchSplitAndInstructionSet) {
   constexpr int64_t kRows = 21;
   for (const TestMatrix& m : all_formats(kRows)) {
     const WeightMatrix& w = m.view;
-    constexpr int64_t kTokens = 17;
+    constexpr int64_t kTokens = 55;  // more than one group
     const std::vector<float> x = random_floats(kTokens * w.cols, 2);
     std::vector<float> alone;  // by the first vector table, token by token
     for (const Kernels* table : supported_kernels()) {
@@ -140,7 +140,7 @@ TEST(Kernels, MatmulGivesARowTheSameBitsInEveryBatchSplitAndInstructionSet) {
           const auto y = product(*table, w, x.data() + t * w.cols, 1, kRows);
           alone.insert(alone.end(), y.begin(), y.end());
         }
-      for (int64_t tokens : {1, 2, 3, 4, 6, 7, 17})
+      for (int64_t tokens : {1, 2, 3, 4, 6, 7, 17, 55})
         for (int64_t split : {1, 5, 21}) {
           const auto y = product(*table, w, x.data(), tokens, split);
           ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)

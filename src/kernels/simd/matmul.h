@@ -4,9 +4,9 @@
 // the lanes at the end. Both ways below keep that order, so they give the same bits:
 //   stream  few tokens: a row of weights is decoded in registers and used at once; what it costs is
 //           reading and decoding the weights
-//   panel   many tokens: kPanelRows rows are decoded once into scratch, then multiplied tile by
-//           tile (kRows x kTokens outputs in registers), K in blocks so that a tile's activations
-//           stay in the first-level cache
+//   panel   many tokens: kPanelRows rows are decoded once into scratch, then multiplied with a
+//           group of tokens after another, block of columns by block, tile by tile (kRows x kTokens
+//           outputs in registers)
 #pragma once
 
 #include "base/float16.h"
@@ -16,7 +16,8 @@
 namespace lapidary::simd {
 
 constexpr int64_t kPanelRows = 16;
-constexpr int64_t kBlockCols = 1024;  // of K; a multiple of 16
+constexpr int64_t kGroupTokens = 48;  // whose sums fit the second-level cache beside a panel
+constexpr int64_t kBlockCols = 512;   // of K; a multiple of 16
 
 // Decoders of one row of weights: begin(g) before the columns of group g, then at(k) for the
 // columns k .. k+15. A dense row is one group, and at(k, count) gives what is left of it at the
@@ -122,51 +123,76 @@ void stream(const MatmulArgs& a) {
   for (; n < a.last_row; ++n) stream_tile<F, Row, 1, kTokens>(*a.weight, n, a.x, a.y);
 }
 
-// Adds a block of `cols` columns to kRows x kTokens running sums kept in `sums` as whole vectors.
-template <class F, int kRows, int kTokens>
-void panel_tile(const float* weights, const float* x, int64_t stride, int64_t cols, float* sums) {
-  F acc[kRows][kTokens];
-  for (int r = 0; r < kRows; ++r)
-    for (int t = 0; t < kTokens; ++t) acc[r][t] = F::load(sums + (r * kTokens + t) * 16);
-  int64_t k = 0;
-  for (; k + 16 <= cols; k += 16) {
-    F ws[kRows];
-    for (int r = 0; r < kRows; ++r) ws[r] = F::load(weights + r * stride + k);
-    for (int t = 0; t < kTokens; ++t) {
-      const F xv = F::load(x + t * stride + k);
-      for (int r = 0; r < kRows; ++r) acc[r][t] = fma(ws[r], xv, acc[r][t]);
-    }
-  }
-  if (k < cols) {
-    const int count = static_cast<int>(cols - k);
-    for (int r = 0; r < kRows; ++r)
-      for (int t = 0; t < kTokens; ++t)
-        acc[r][t] = fma(F::load(weights + r * stride + k, count),
-                        F::load(x + t * stride + k, count), acc[r][t]);
-  }
-  for (int r = 0; r < kRows; ++r)
-    for (int t = 0; t < kTokens; ++t) store(sums + (r * kTokens + t) * 16, acc[r][t]);
+// fn<kRows, kTokens>(row, token, sums) for tiles that cover `rows` x `tokens` outputs; `sums` is
+// where the tile's [kRows, kTokens] running sums, a whole F each, lie among those of all tiles.
+template <class F, class Fn>
+[[gnu::always_inline]] inline void for_each_tile(int64_t rows, int64_t tokens, float* sums,
+                                                 Fn&& fn) {
+  const auto all_rows = [&]<int kTokens>(int64_t t) {
+    int64_t r = 0;
+    for (; r + F::kRows <= rows; r += F::kRows, sums += F::kRows * kTokens * 16)
+      fn.template operator()<F::kRows, kTokens>(r, t, sums);
+    for (; r < rows; ++r, sums += kTokens * 16) fn.template operator()<1, kTokens>(r, t, sums);
+  };
+  int64_t t = 0;
+  for (; t + F::kTokens <= tokens; t += F::kTokens) all_rows.template operator()<F::kTokens>(t);
+  for (; t < tokens; ++t) all_rows.template operator()<1>(t);
 }
 
-// All rows of a decoded panel for kTokens tokens.
-template <class F, int kTokens>
-void panel_tokens(const MatmulArgs& a, int64_t n, int64_t rows, int64_t t, const float* panel,
-                  float* sums) {
+// Adds a block of columns to a tile's sums, one register's lanes after another: the more sums the
+// registers hold, the fewer loads an operation needs.
+template <class F, int kRows, int kTokens>
+void panel_tile(const float* weights, const float* x, int64_t stride, int64_t cols, float* sums) {
+  using Part = typename F::Part;
+  const int64_t whole = cols / 16 * 16;
+  for (int first = 0; first < 16; first += Part::kLanes) {
+    Part acc[kRows][kTokens];
+    for (int r = 0; r < kRows; ++r)
+      for (int t = 0; t < kTokens; ++t)
+        acc[r][t] = Part::load(sums + (r * kTokens + t) * 16 + first);
+    for (int64_t k = first; k < whole; k += 16) {
+      Part ws[kRows];
+      for (int r = 0; r < kRows; ++r) ws[r] = Part::load(weights + r * stride + k);
+      for (int t = 0; t < kTokens; ++t) {
+        const Part xv = Part::load_once(x + t * stride + k);
+        for (int r = 0; r < kRows; ++r) acc[r][t] = fma(ws[r], xv, acc[r][t]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r)
+      for (int t = 0; t < kTokens; ++t) store(sums + (r * kTokens + t) * 16 + first, acc[r][t]);
+  }
+  if (whole == cols) return;
+  const int count = static_cast<int>(cols - whole);
+  for (int r = 0; r < kRows; ++r)
+    for (int t = 0; t < kTokens; ++t) {
+      float* sum = sums + (r * kTokens + t) * 16;
+      store(sum, fma(F::load(weights + r * stride + whole, count),
+                     F::load(x + t * stride + whole, count), F::load(sum)));
+    }
+}
+
+// All rows of a decoded panel for a group of tokens. A block of the panel stays in the first-level
+// cache while the tokens pass, the panel in the second-level cache.
+template <class F>
+void panel_group(const MatmulArgs& a, int64_t n, int64_t rows, int64_t token, int64_t tokens,
+                 const float* panel, float* sums) {
   const int64_t cols = a.weight->cols;
-  const float* x = a.x + t * cols;
-  for (int64_t i = 0; i < rows * kTokens * 16; ++i) sums[i] = 0;
+  const float* x = a.x + token * cols;
+  for (int64_t i = 0; i < tokens * rows * 16; ++i) sums[i] = 0;
   for (int64_t k = 0; k < cols; k += kBlockCols) {
     const int64_t width = cols - k < kBlockCols ? cols - k : kBlockCols;
-    int64_t r = 0;
-    for (; r + F::kRows <= rows; r += F::kRows)
-      panel_tile<F, F::kRows, kTokens>(panel + r * cols + k, x + k, cols, width,
-                                       sums + r * kTokens * 16);
-    for (; r < rows; ++r)
-      panel_tile<F, 1, kTokens>(panel + r * cols + k, x + k, cols, width, sums + r * kTokens * 16);
+    for_each_tile<F>(
+        rows, tokens, sums, [&]<int kRows, int kTokens>(int64_t r, int64_t t, float* tile) {
+          panel_tile<F, kRows, kTokens>(panel + r * cols + k, x + t * cols + k, cols, width, tile);
+        });
   }
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < kTokens; ++i)
-      a.y[(t + i) * a.weight->rows + n + r] = sum(F::load(sums + (r * kTokens + i) * 16));
+  for_each_tile<F>(rows, tokens, sums,
+                   [&]<int kRows, int kTokens>(int64_t r, int64_t t, float* tile) {
+                     for (int i = 0; i < kRows; ++i)
+                       for (int j = 0; j < kTokens; ++j)
+                         a.y[(token + t + j) * a.weight->rows + n + r + i] =
+                             sum(F::load(tile + (i * kTokens + j) * 16));
+                   });
 }
 
 template <class F, class Row>
@@ -177,10 +203,9 @@ void panels(const MatmulArgs& a) {
     const int64_t rows = a.last_row - n < kPanelRows ? a.last_row - n : kPanelRows;
     for (int64_t r = 0; r < rows; ++r)
       decode_row<F, Row>(*a.weight, n + r, panel + r * a.weight->cols);
-    int64_t t = 0;
-    for (; t + F::kTokens <= a.tokens; t += F::kTokens)
-      panel_tokens<F, F::kTokens>(a, n, rows, t, panel, sums);
-    for (; t < a.tokens; ++t) panel_tokens<F, 1>(a, n, rows, t, panel, sums);
+    for (int64_t t = 0; t < a.tokens; t += kGroupTokens)
+      panel_group<F>(a, n, rows, t, a.tokens - t < kGroupTokens ? a.tokens - t : kGroupTokens,
+                     panel, sums);
   }
 }
 

@@ -11,12 +11,33 @@
 namespace lapidary::avx2 {
 namespace {
 
+// One register's lanes of an F.
+struct Part {
+  static constexpr int kLanes = 8;
+  __m256 v;
+
+  static Part load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  // For several uses: otherwise GCC makes the load part of each.
+  static Part load_once(const float* p) {
+    Part part = load(p);
+    asm("" : "+x"(part.v));
+    return part;
+  }
+};
+inline void store(float* p, Part a) {
+  _mm256_storeu_ps(p, a.v);
+}
+inline Part fma(Part a, Part b, Part c) {
+  return {_mm256_fmadd_ps(a.v, b.v, c.v)};
+}
+
 struct F {
   __m256 lo;  // lanes 0-7
   __m256 hi;  // lanes 8-15
 
-  static constexpr int kRows = 2;  // 2 x 2 sums, 2 weights and an activation: 14 of 16 registers
-  static constexpr int kTokens = 2;
+  using Part = avx2::Part;
+  static constexpr int kRows = 2;  // 2 x 6 sums, 2 weights and an activation: 15 of 16 registers
+  static constexpr int kTokens = 6;
 
   static F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static F broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

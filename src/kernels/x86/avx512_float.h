@@ -18,6 +18,8 @@ inline __mmask16 first_lanes(int n) {
 struct F {
   __m512 v;
 
+  using Part = F;
+  static constexpr int kLanes = 16;
   static constexpr int kRows = 4;  // 4 x 6 sums, 4 weights and an activation: 29 of 32 registers
   static constexpr int kTokens = 6;
 
@@ -30,6 +32,12 @@ struct F {
         _mm512_slli_epi32(_mm512_set1_epi16(static_cast<int16_t>(x.bits)), 16))};
   }
   static F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  // For several uses: otherwise GCC makes the load part of each.
+  static F load_once(const float* p) {
+    F f = load(p);
+    asm("" : "+v"(f.v));
+    return f;
+  }
   static F load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
   static F load(const BFloat16* p) {
     return from_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
