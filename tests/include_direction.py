@@ -17,6 +17,7 @@ BELOW = {
     "text": {"base"},
     "gemma": {"io", "quant", "tensor", "kernels", "base"},
     "generate": {"gemma", "io", "quant", "tensor", "kernels", "base", "text"},
+    "report": {"base"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 

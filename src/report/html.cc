@@ -1,0 +1,106 @@
+#include "report/html.h"
+
+#include <fmt/format.h>
+
+#include "report/assets.h"
+
+namespace lapidary {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const Chart& chart) {
+  Json series = Json::array();
+  for (const Chart::Series& s : chart.series)
+    series.push_back({{"name", s.name}, {"points", s.points}, {"limit", s.limit}});
+  return {{"kind", chart.kind == Chart::Kind::kLine ? "line" : "bars"},
+          {"title", chart.title},
+          {"x", chart.x_title},
+          {"y", chart.y_title},
+          {"labels", chart.labels},
+          {"series", series}};
+}
+
+std::string facts_html(const Report& report) {
+  std::string html = "<dl>";
+  for (const auto& [name, value] : report.facts)
+    html +=
+        fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", html_escape(name), html_escape(value));
+  return html + "</dl>\n";
+}
+
+std::string table_html(const ReportTable& table) {
+  std::string html = "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>";
+  const auto cell = [&](const char* tag, size_t column, const std::string& text) {
+    html += fmt::format("<{}{}>{}</{}>", tag, table.columns[column].number ? " class=\"n\"" : "",
+                        html_escape(text), tag);
+  };
+  for (size_t i = 0; i < table.columns.size(); ++i) cell("th", i, table.columns[i].title);
+  html += "</tr></thead>\n<tbody>\n";
+  for (const auto& row : table.rows) {
+    html += "<tr>";
+    for (size_t i = 0; i < row.size(); ++i) cell("td", i, row[i]);
+    html += "</tr>\n";
+  }
+  return html + "</tbody></table></div>\n";
+}
+
+}  // namespace
+
+std::string html_escape(std::string_view text) {
+  std::string html;
+  for (const char c : text) switch (c) {
+      case '&':
+        html += "&amp;";
+        break;
+      case '<':
+        html += "&lt;";
+        break;
+      case '>':
+        html += "&gt;";
+        break;
+      case '"':
+        html += "&quot;";
+        break;
+      default:
+        html += c;
+    }
+  return html;
+}
+
+std::string script_json(const Json& value) {
+  std::string json = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (size_t i = 0; (i = json.find('<', i)) != std::string::npos;) json.replace(i, 1, "\\u003c");
+  return json;
+}
+
+std::string html_page(const Report& report) {
+  std::string body = fmt::format("<h1>{}</h1>\n", html_escape(report.title)) + facts_html(report);
+  Json charts = Json::array();
+  for (const Chart& chart : report.charts) {
+    // The number of bars decides the height; a line chart keeps its proportions.
+    const size_t bars = chart.kind == Chart::Kind::kBars ? chart.labels.size() : 0;
+    body += fmt::format(
+        "<figure><figcaption>{}</figcaption><div class=\"chart\" style=\"height:{}rem\">"
+        "<canvas role=\"img\" aria-label=\"{}\"></canvas></div></figure>\n",
+        html_escape(chart.title), bars > 0 ? 7 + 3 * bars : 24, html_escape(chart.title));
+    charts.push_back(to_json(chart));
+  }
+  body += table_html(report.table);
+  for (const std::string& note : report.notes)
+    body += fmt::format("<p>{}</p>\n", html_escape(note));
+  std::string page = fmt::format(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"color-scheme\" content=\"light dark\">\n"
+      "<link rel=\"icon\" href=\"data:,\">\n"
+      "<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{}</main>\n",
+      html_escape(report.title), assets::kPageCss, body);
+  if (!report.charts.empty())
+    page += fmt::format("<script>\n{}\n</script>\n<script>const reportCharts = {};\n{}</script>\n",
+                        assets::kChartJs, script_json(charts), assets::kChartsJs);
+  return page + "</body>\n</html>\n";
+}
+
+}  // namespace lapidary

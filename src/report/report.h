@@ -1,0 +1,55 @@
+// What a verb found out, in the form it was asked for: a table to read, records to compute with, or
+// a page with charts.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace lapidary {
+
+struct ReportTable {
+  struct Column {
+    std::string title;
+    bool number = false;  // aligned to the right
+  };
+  std::vector<Column> columns = {};
+  std::vector<std::vector<std::string>> rows = {};  // a cell per column
+};
+
+struct Chart {
+  enum class Kind { kLine, kBars };
+  struct Series {
+    std::string name;
+    std::vector<std::pair<double, double>> points = {};  // x and y; of bars, x is the label's index
+    bool limit = false;  // drawn as a ceiling: dashed, or a pale bar
+  };
+  Kind kind = Kind::kLine;
+  std::string title;
+  std::string x_title = {};
+  std::string y_title = {};
+  std::vector<std::string> labels = {};  // of bars
+  std::vector<Series> series = {};
+};
+
+struct Report {
+  std::string title;
+  std::vector<std::pair<std::string, std::string>> facts = {};  // name and value
+  ReportTable table = {};
+  std::vector<Chart> charts = {};
+  std::vector<std::string> notes = {};  // sentences below the table, on the page only
+  // What json, jsonl and csv print: an array of objects that have the same keys.
+  nlohmann::ordered_json records = nlohmann::ordered_json::array();
+};
+
+enum class ReportFormat { kMarkdown, kJson, kJsonl, kCsv, kHtml };
+
+// "md", "json", "jsonl", "csv" or "html". Throws Error{kUsage}.
+ReportFormat parse_report_format(std::string_view name);
+
+std::string render(const Report& report, ReportFormat format);
+
+}  // namespace lapidary
