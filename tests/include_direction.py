@@ -18,6 +18,7 @@ BELOW = {
     "gemma": {"io", "quant", "tensor", "kernels", "base"},
     "generate": {"gemma", "io", "quant", "tensor", "kernels", "base", "text"},
     "report": {"base"},
+    "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 

@@ -25,7 +25,9 @@ OptionDoc describe_option(const CLI::Option& option) {
 }  // namespace
 
 VerbDoc describe_verb(const CLI::App& verb) {
-  VerbDoc doc{verb.get_name(), verb.get_description(), verb.get_footer(), {}, {}};
+  VerbDoc doc{full_name(verb), verb.get_description(), verb.get_footer(), {}, {}, {}};
+  for (const CLI::App* second : verbs_of(verb))
+    doc.second_words.emplace_back(second->get_name(), second->get_description());
   for (const CLI::Option* option : verb.get_options()) {
     if (option->get_group().empty()) continue;  // hidden
     if (option->get_positional()) {
@@ -48,9 +50,27 @@ VerbDoc describe_verb(const CLI::App& verb) {
 
 std::vector<VerbDoc> describe_verbs(const CLI::App& app) {
   std::vector<VerbDoc> verbs;
-  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
-    if (!verb->get_group().empty()) verbs.push_back(describe_verb(*verb));
+  for (const CLI::App* verb : verbs_of(app)) {
+    if (verb->get_group().empty()) continue;
+    verbs.push_back(describe_verb(*verb));
+    for (VerbDoc& second : describe_verbs(*verb)) verbs.push_back(std::move(second));
+  }
   return verbs;
+}
+
+std::vector<const CLI::App*> verbs_of(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+const CLI::App& chosen_verb(const CLI::App& app) {
+  const auto given = app.get_subcommands();
+  return given.empty() ? app : chosen_verb(*given.front());
+}
+
+std::string full_name(const CLI::App& verb) {
+  const CLI::App* parent = verb.get_parent();
+  if (!parent) return "";
+  return parent->get_parent() ? full_name(*parent) + " " + verb.get_name() : verb.get_name();
 }
 
 std::vector<std::string> value_choices(const OptionDoc& option) {

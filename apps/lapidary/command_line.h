@@ -20,15 +20,24 @@ struct OptionDoc {
 };
 
 struct VerbDoc {
-  std::string name;
+  std::string name;  // "bench", or of a second word "bench limits"
   std::string summary;
   std::string footer;
   std::vector<std::pair<std::string, std::vector<OptionDoc>>> groups;  // by title, in order
   std::vector<OptionDoc> positionals;
+  std::vector<std::pair<std::string, std::string>> second_words;  // and their summaries
+
+  bool has_parent() const { return name.find(' ') != std::string::npos; }
 };
 
 VerbDoc describe_verb(const CLI::App& verb);
-std::vector<VerbDoc> describe_verbs(const CLI::App& app);  // those that are not hidden
+// Those that are not hidden, each followed by its second words.
+std::vector<VerbDoc> describe_verbs(const CLI::App& app);
+std::vector<const CLI::App*> verbs_of(const CLI::App& app);  // hidden ones too
+// The verb that was given, to its last word; the program itself when there was none.
+const CLI::App& chosen_verb(const CLI::App& app);
+// "bench limits"; of the program "".
+std::string full_name(const CLI::App& verb);
 
 // The words an option takes, if its value is a list of them.
 std::vector<std::string> value_choices(const OptionDoc& option);

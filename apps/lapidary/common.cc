@@ -28,6 +28,16 @@ CLI::Option* choices(CLI::Option* option, std::initializer_list<const char*> nam
   return option->type_name(fmt::format("{}", fmt::join(allowed, "|")))->check(one_of);
 }
 
+void refuse_options(const CLI::App& verb) {
+  for (const CLI::Option* option : verb.get_options()) {
+    const char* variable =
+        option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+    if (option->count() > 0 && !variable)
+      fail_usage("{}: goes after '{}'", option->get_name(),
+                 verb.get_subcommands().front()->get_name());
+  }
+}
+
 void add_verbosity(CLI::App& verb, Verbosity& verbosity) {
   auto* quiet = verb.add_flag("-q,--quiet", verbosity.quiet, "Say nothing but results and errors");
   auto* verbose = verb.add_flag("-v,--verbose", verbosity.verbose, "Say more on stderr");

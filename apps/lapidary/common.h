@@ -32,14 +32,21 @@ struct Program {
   std::function<int()> run;
 };
 
-// A verb's options live in `O`, made here; run(options) is called when the verb was given.
+// Throws Error{kUsage} for an option given to a verb before its second word, which would not count.
+void refuse_options(const CLI::App& verb);
+
+// A verb's options live in `O`, made here; run(options) is called when the verb was given. A verb
+// with a `parent` is its second word: lapidary bench limits.
 template <class O, class Setup, class Run>
-CLI::App& add_verb(Program& program, const char* name, const char* summary, Setup setup, Run run) {
-  CLI::App* verb = program.app.add_subcommand(name, summary);
+CLI::App& add_verb(Program& program, const char* name, const char* summary, Setup setup, Run run,
+                   CLI::App* parent = nullptr) {
+  CLI::App* verb = (parent ? parent : &program.app)->add_subcommand(name, summary);
   auto options = std::make_shared<O>();
   setup(*verb, *options);
-  verb->callback(
-      [&program, options, run] { program.run = [options, run] { return run(*options); }; });
+  verb->callback([&program, verb, options, run] {
+    if (!verb->get_subcommands().empty()) return refuse_options(*verb);
+    program.run = [options, run] { return run(*options); };
+  });
   return *verb;
 }
 
@@ -66,8 +73,9 @@ struct ModelOptions {
   int64_t context = 0;
   bool no_memory_check = false;
 };
-void add_model(CLI::App& verb, ModelOptions& options);    // -m alone
-void add_compute(CLI::App& verb, ModelOptions& options);  // -c, -t, --compute, ...
+void add_model(CLI::App& verb, ModelOptions& options);       // -m alone
+void add_compute(CLI::App& verb, ModelOptions& options);     // -c, -t, and those of add_arithmetic
+void add_arithmetic(CLI::App& verb, ModelOptions& options);  // --compute, --kv-type, ...
 // The folder that -m names or, without it, the built-in model's, said on stderr unless quiet.
 std::filesystem::path model_folder(const ModelOptions& options, const Verbosity& verbosity);
 std::shared_ptr<const Engine> load_engine(const ModelOptions& options, const Verbosity& verbosity);

@@ -18,14 +18,26 @@ void for_each_option(const VerbDoc& verb, Fn&& fn) {
 
 std::string verb_names(const std::vector<VerbDoc>& verbs) {
   std::string names;
-  for (const VerbDoc& verb : verbs) names += (names.empty() ? "" : " ") + verb.name;
+  for (const VerbDoc& verb : verbs)
+    if (!verb.has_parent()) names += (names.empty() ? "" : " ") + verb.name;
   return names;
 }
 
+// What may come after a verb that is not an option.
 std::string positional_words(const VerbDoc& verb) {
-  std::string words;
-  for (const OptionDoc& option : verb.positionals) words += joined(value_choices(option), " ");
-  return words;
+  std::vector<std::string> words;
+  for (const OptionDoc& option : verb.positionals)
+    for (const std::string& word : value_choices(option)) words.push_back(word);
+  for (const auto& [name, summary] : verb.second_words) words.push_back(name);
+  return joined(words, " ");
+}
+
+// "\"bench limits\"|\"bench kernels\"", a shell pattern of the verbs of two words.
+std::string two_words_pattern(const std::vector<VerbDoc>& verbs) {
+  std::vector<std::string> names;
+  for (const VerbDoc& verb : verbs)
+    if (verb.has_parent()) names.push_back('"' + verb.name + '"');
+  return joined(names, "|");
 }
 
 std::string bash_script(const std::vector<VerbDoc>& verbs) {
@@ -40,7 +52,12 @@ std::string bash_script(const std::vector<VerbDoc>& verbs) {
       " --help --version\" -- \"$cur\"))\n"
       "    return\n"
       "  fi\n"
-      "  case \"${COMP_WORDS[1]} $prev\" in\n";
+      "  local verb=${COMP_WORDS[1]}\n"
+      "  case \"$verb ${COMP_WORDS[2]}\" in\n    " +
+      two_words_pattern(verbs) +
+      ") [ \"$COMP_CWORD\" -gt 2 ] && verb=\"$verb ${COMP_WORDS[2]}\" ;;\n"
+      "  esac\n"
+      "  case \"$verb $prev\" in\n";
   for (const VerbDoc& verb : verbs)
     for_each_option(verb, [&](const OptionDoc& option) {
       if (option.value.empty()) return;
@@ -55,15 +72,15 @@ std::string bash_script(const std::vector<VerbDoc>& verbs) {
       script += fmt::format("    {})\n      COMPREPLY=($(compgen {} -- \"$cur\")); return ;;\n",
                             patterns, action);
     });
-  script += "  esac\n  case \"${COMP_WORDS[1]}\" in\n";
+  script += "  esac\n  case \"$verb\" in\n";
   for (const VerbDoc& verb : verbs) {
     std::string words = positional_words(verb);
     for_each_option(verb, [&](const OptionDoc& option) {
       for (const std::string& name : option.names) words += (words.empty() ? "" : " ") + name;
     });
     if (verb.name == "help") words = verb_names(verbs);
-    script +=
-        fmt::format("    {}) COMPREPLY=($(compgen -W \"{}\" -- \"$cur\")) ;;\n", verb.name, words);
+    script += fmt::format("    \"{}\") COMPREPLY=($(compgen -W \"{}\" -- \"$cur\")) ;;\n",
+                          verb.name, words);
   }
   return script + "  esac\n}\ncomplete -F _lapidary lapidary\n";
 }
@@ -90,7 +107,8 @@ std::string zsh_script(const std::vector<VerbDoc>& verbs) {
       "  local -a verbs\n"
       "  verbs=(\n";
   for (const VerbDoc& verb : verbs)
-    script += fmt::format("    '{}:{}'\n", verb.name, quoted(verb.summary, ":"));
+    if (!verb.has_parent())
+      script += fmt::format("    '{}:{}'\n", verb.name, quoted(verb.summary, ":"));
   script +=
       "  )\n"
       "  if (( CURRENT == 2 )); then\n"
@@ -100,9 +118,15 @@ std::string zsh_script(const std::vector<VerbDoc>& verbs) {
       "  local verb=$words[2]\n"
       "  shift words\n"
       "  (( CURRENT-- ))\n"
+      "  case \"$verb $words[2]\" in\n    " +
+      two_words_pattern(verbs) +
+      ")\n"
+      "      if (( CURRENT > 2 )); then verb=\"$verb $words[2]\"; shift words; (( CURRENT-- )); fi "
+      ";;\n"
+      "  esac\n"
       "  case $verb in\n";
   for (const VerbDoc& verb : verbs) {
-    script += fmt::format("    {})\n      _arguments", verb.name);
+    script += fmt::format("    \"{}\")\n      _arguments", verb.name);
     for_each_option(verb, [&](const OptionDoc& option) {
       for (const std::string& name : option.names) {
         script += fmt::format(" \\\n        '{}[{}]", name, quoted(option.text, "[]:"));
@@ -132,10 +156,14 @@ std::string fish_script(const std::vector<VerbDoc>& verbs) {
       "# fish completion of lapidary: lapidary completion fish | source\n"
       "complete -c lapidary -f\n";
   for (const VerbDoc& verb : verbs) {
-    script += fmt::format("complete -c lapidary -n __fish_use_subcommand -a {} -d '{}'\n",
-                          verb.name, quoted(verb.summary, ""));
-    const std::string seen =
-        fmt::format("complete -c lapidary -n '__fish_seen_subcommand_from {}'", verb.name);
+    if (!verb.has_parent())
+      script += fmt::format("complete -c lapidary -n __fish_use_subcommand -a {} -d '{}'\n",
+                            verb.name, quoted(verb.summary, ""));
+    std::string condition;
+    for (const std::string& word : CLI::detail::split(verb.name, ' '))
+      condition +=
+          fmt::format("{}__fish_seen_subcommand_from {}", condition.empty() ? "" : "; and ", word);
+    const std::string seen = fmt::format("complete -c lapidary -n '{}'", condition);
     for_each_option(verb, [&](const OptionDoc& option) {
       script += seen;
       for (const std::string& name : option.names)

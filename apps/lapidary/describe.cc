@@ -58,6 +58,10 @@ std::string usage(const VerbDoc& verb) {
 
 std::string verb_help(const VerbDoc& verb) {
   std::string text = verb.summary + ".\n\nUsage: " + usage(verb) + "\n";
+  for (const auto& [name, summary] : verb.second_words) {
+    if (name == verb.second_words.front().first) text += "\nSecond words:\n";
+    text += entry(name, summary);
+  }
   if (!verb.positionals.empty()) text += "\nArguments:\n";
   for (const OptionDoc& option : verb.positionals) text += entry(option.value, option.text);
   for (const auto& [title, options] : verb.groups) {
@@ -70,7 +74,8 @@ std::string verb_help(const VerbDoc& verb) {
 
 std::string program_help(const CLI::App& app) {
   std::string text = app.get_description() + "\n\nUsage: lapidary VERB [options]\n\nVerbs:\n";
-  for (const VerbDoc& verb : describe_verbs(app)) text += entry(verb.name, verb.summary);
+  for (const VerbDoc& verb : describe_verbs(app))
+    if (!verb.has_parent()) text += entry(verb.name, verb.summary);
   return text + "\n" + wrapped_lines(app.get_footer());
 }
 

@@ -1,5 +1,8 @@
 // lapidary help
+#include <algorithm>
+
 #include "base/fail.h"
+#include "command_line.h"
 #include "describe.h"
 #include "verbs.h"
 
@@ -7,13 +10,15 @@ namespace lapidary::cli {
 
 void add_help(Program& program) {
   struct Options {
-    std::string verb;
+    std::vector<std::string> words;
     bool man = false;
   };
   add_verb<Options>(
       program, "help", "Print help, of the program or of a verb",
       [](CLI::App& verb, Options& o) {
-        verb.add_option("verb", o.verb, "The verb to explain")->type_name("VERB");
+        verb.add_option("verb", o.words, "The verb to explain; both words of one that has two")
+            ->type_name("VERB")
+            ->expected(0, 2);
         verb.add_flag("--man", o.man, "Print the manual page as roff")->group("");
       },
       [&program](const Options& o) {
@@ -21,13 +26,17 @@ void add_help(Program& program) {
           out(man_page(program.app));
           return kOk;
         }
-        const CLI::App* subject = o.verb.empty() ? &program.app : nullptr;
-        for (const CLI::App* verb :
-             program.app.get_subcommands([](const CLI::App*) { return true; }))
-          if (verb->get_name() == o.verb) subject = verb;
-        if (!subject)
-          throw Error(ErrorKind::kUsage, "verb '" + o.verb + "' does not exist",
-                      "lapidary help lists them");
+        const CLI::App* subject = &program.app;
+        for (const std::string& word : o.words) {
+          const auto verbs = verbs_of(*subject);
+          const auto found = std::find_if(verbs.begin(), verbs.end(), [&](const CLI::App* verb) {
+            return verb->get_name() == word;
+          });
+          if (found == verbs.end())
+            throw Error(ErrorKind::kUsage, "verb '" + joined(o.words, " ") + "' does not exist",
+                        "lapidary help lists them");
+          subject = *found;
+        }
         out(subject->help());
         return kOk;
       });

@@ -5,6 +5,7 @@
 
 #include "lapidary/error.h"
 
+#include "command_line.h"
 #include "describe.h"
 #include "verbs.h"
 
@@ -12,9 +13,9 @@ namespace lapidary::cli {
 
 namespace {
 
-constexpr void (*kVerbs[])(Program&) = {add_generate,   add_chat,       add_score, add_tokenize,
-                                        add_detokenize, add_show,       add_synth, add_convert,
-                                        add_version,    add_completion, add_help};
+constexpr void (*kVerbs[])(Program&) = {add_generate,   add_chat,    add_score,      add_tokenize,
+                                        add_detokenize, add_show,    add_synth,      add_convert,
+                                        add_bench,      add_version, add_completion, add_help};
 
 int fail_with(int code, std::string message, const std::string& hint) {
   std::replace(message.begin(), message.end(), '\n', ' ');
@@ -24,8 +25,8 @@ int fail_with(int code, std::string message, const std::string& hint) {
 }
 
 std::string see_help(const CLI::App& app) {
-  const auto verbs = app.get_subcommands();
-  return "see lapidary " + (verbs.empty() ? "" : verbs[0]->get_name() + " ") + "--help";
+  const std::string verb = full_name(chosen_verb(app));
+  return "see lapidary " + (verb.empty() ? "" : verb + " ") + "--help";
 }
 
 int exit_code(ErrorKind kind) {
@@ -49,8 +50,7 @@ int run(Program& program, int argc, char** argv) {
       return fail_with(kBadUsage, "no verb given", "see lapidary --help");
     return program.run();
   } catch (const CLI::CallForHelp&) {
-    const auto verbs = app.get_subcommands();
-    out((verbs.empty() ? &app : verbs[0])->help());
+    out(chosen_verb(app).help());
     return kOk;
   } catch (const CLI::ExtrasError& e) {
     const bool flag = argv[1][0] == '-';

@@ -37,6 +37,10 @@ void add_compute(CLI::App& verb, ModelOptions& o) {
                   "Threads for prompts (default: as -t); -tb is the same")
       ->type_name("N")
       ->group("Model");
+  add_arithmetic(verb, o);
+}
+
+void add_arithmetic(CLI::App& verb, ModelOptions& o) {
   choices(verb.add_option("--compute", o.compute,
                           "fast: as fast as the stated error allows (default); exact: f32 "
                           "throughout, to compare with")

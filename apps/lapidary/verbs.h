@@ -13,6 +13,7 @@ void add_detokenize(Program& program);
 void add_show(Program& program);
 void add_synth(Program& program);
 void add_convert(Program& program);
+void add_bench(Program& program);
 void add_version(Program& program);
 void add_completion(Program& program);
 void add_help(Program& program);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace lapidary {
 
@@ -11,5 +12,8 @@ int64_t peak_rss_bytes();
 // Bytes that could be allocated now without swapping: the system's own estimate, lowered to what
 // the control group (container) still allows.
 int64_t available_memory_bytes();
+
+// The processor's name as it gives it: "AMD EPYC 7763 64-Core Processor"; "unknown" if it does not.
+std::string cpu_name();
 
 }  // namespace lapidary

@@ -60,12 +60,15 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help_fits_and_exits_0(self):
         verbs = re.findall(r"^  (\w+) {3,}", self.ok("--help").stdout, re.M)
-        self.assertEqual(set(verbs), set("generate chat score tokenize detokenize show synth convert "
+        self.assertEqual(set(verbs), set("generate chat score tokenize detokenize show synth convert bench "
                                          "version completion help".split()))
         for verb in verbs:
             by_flag, by_verb = self.ok(verb, "--help").stdout, self.ok("help", verb).stdout
             self.assertEqual(by_flag, by_verb)
             self.assertLessEqual(max(map(len, by_flag.splitlines())), 80, verb)
+        by_flag, by_verb = self.ok("bench", "limits", "--help").stdout, self.ok("help", "bench", "limits").stdout
+        self.assertEqual(by_flag, by_verb)
+        self.assertIn("Usage: lapidary bench limits", by_flag)
         self.assertIn("Examples:", self.ok("generate", "-h").stdout)
 
     def test_bad_usage_is_2(self):
@@ -105,6 +108,20 @@ class Usage(Case):
             ("'zz'", "detokenize", "1", "zz"),
             ("'tcsh'", "completion", "tcsh"),
             ("'nope'", "help", "nope"),
+            ("'bench nope'", "help", "bench", "nope"),
+            ("frob", "bench", "frob"),
+            ("-p: 'x'", "bench", "-p", "x"),
+            ("-p: '5-3'", "bench", "-p", "5-3"),
+            ("-n: '1-8*1'", "bench", "-n", "1-8*1"),
+            ("-d: ''", "bench", "-d", "1,,2"),
+            ("-b: 0", "bench", "-b", "0"),
+            ("-t: 0", "bench", "-t", "0"),
+            ("-r: 0", "bench", "-r", "0"),
+            ("nothing to measure", "bench", "-p", "0", "-n", "0"),
+            ("'sql'", "bench", "-o", "sql"),
+            ("goes after 'limits'", "bench", "-r", "3", "limits"),
+            ("--seconds", "bench", "limits", "--seconds", "0"),
+            ("--filter", "bench", "limits", "--filter", "abacus", "--memory", "1"),
         ]:
             with self.subTest(args):
                 self.refused(2, words, *args)
@@ -136,7 +153,9 @@ class Usage(Case):
                 self.assertEqual((check.returncode, check.stderr), (0, ""), shell)
         script = self.ok("completion", "bash").stdout
         for line, expected in [("lapidary gen", "generate"), ("lapidary chat --comp", "--compute"),
-                               ("lapidary score --compute ", "exact fast"), ("lapidary help sco", "score")]:
+                               ("lapidary score --compute ", "exact fast"), ("lapidary help sco", "score"),
+                               ("lapidary bench lim", "limits"), ("lapidary bench limits --sec", "--seconds"),
+                               ("lapidary bench limits -o js", "json jsonl")]:
             words = line.split(" ")
             typed = " ".join(word or '""' for word in words)
             asked = f"{script}\nCOMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}\n"
@@ -146,7 +165,7 @@ class Usage(Case):
 
     def test_manual_page(self):
         page = self.ok("help", "--man").stdout
-        for verb in ("generate", "chat", "synth", "convert"):
+        for verb in ("generate", "chat", "synth", "convert", "bench limits"):
             self.assertIn(f".SS {verb}\n", page)
         self.assertIn("\\-\\-repeat\\-penalty", page)
         if shutil.which("groff"):
@@ -354,6 +373,74 @@ class ScoreAndShow(Case):
             child.stderr.read()
             self.assertEqual(child.wait(60), 130)
         self.assertEqual(list(out.iterdir()), [])
+
+
+# Small enough for a test: a limit that is measured from the caches is a number all the same.
+QUICK = ("-q", "--memory", "16")
+
+
+class Bench(Case):
+    # llama-bench's, and those that say how near the limit is.
+    KEYS = set("build_commit build_number cpu_info model_type model_size model_n_params n_batch n_threads type_k "
+               "type_v n_prompt n_gen n_depth test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts "
+               "bytes_per_token gb_per_s tflop_per_s limit share_of_limit median_ns median_ts".split())
+
+    @needs_model
+    def test_records(self):
+        records = json.loads(self.ok("bench", *QUICK, "-p", "8", "-n", "4", "-d", "0,70", "-b", "1-2", "-r", "2",
+                                     "-o", "json").stdout)
+        self.assertEqual([(r["test"], r["n_batch"]) for r in records],
+                         [(test, batch) for batch in (1, 2) for test in ("pp8", "tg4", "pp8 @ d70", "tg4 @ d70")])
+        for r in records:
+            self.assertLessEqual(self.KEYS, set(r))
+            self.assertEqual((len(r["samples_ns"]), len(r["samples_ts"])), (2, 2))
+            tokens = (r["n_prompt"] + r["n_gen"]) * r["n_batch"]
+            self.assertAlmostEqual(r["samples_ts"][0] * r["samples_ns"][0] / 1e9, tokens, places=6)
+            self.assertAlmostEqual(r["gb_per_s"], r["bytes_per_token"] * r["avg_ts"] / 1e9)
+            rate = r["gb_per_s"] if r["limit_unit"] == "GB/s" else r["tflop_per_s"]
+            self.assertAlmostEqual(r["share_of_limit"], rate / r["limit"])
+        decode = [r for r in records if r["n_gen"]]
+        self.assertLess(decode[0]["bytes_per_token"], decode[1]["bytes_per_token"])  # deeper
+        self.assertLess(decode[2]["bytes_per_token"], decode[0]["bytes_per_token"])  # shared
+
+    @needs_model
+    def test_forms(self):
+        few = ("bench", "-q", "--no-limits", "-p", "0", "-n", "2", "-r", "1")
+        table = self.ok(*few).stdout.splitlines()
+        self.assertEqual((len(table), len({len(line) for line in table})), (3, 1))
+        self.assertIn("| tg2 |", re.sub(" +", " ", table[2]))
+        header, line = self.ok(*few, "-o", "csv").stdout.splitlines()
+        self.assertEqual(header.count(",") + 1, line.count('","') + 1)
+        lines = self.ok(*few, "-t", "1,2", "-o", "jsonl").stdout.splitlines()
+        self.assertEqual([json.loads(line)["n_threads"] for line in lines], [1, 2])
+        self.assertIsNone(json.loads(lines[0])["limit"])
+        page = self.folder / "page.html"
+        self.assertEqual(self.ok(*few, "--json", "--html", str(page)).stdout[0], "[")
+        self.assertEqual(page.read_text().count("<canvas"), 1)
+        self.assertEqual(run(*few, "--html", str(self.folder / "none" / "x")).returncode, 1)
+
+    @needs_model
+    def test_curve(self):
+        few = ("bench", "curve", "-q", "--no-limits", "-n", "1", "-r", "1", "--json")
+        self.assertEqual([r["n_depth"] for r in json.loads(self.ok(*few, "--to", "300").stdout)], [0, 256, 300])
+        self.assertEqual([r["n_depth"] for r in json.loads(self.ok(*few, "-d", "0-20+10").stdout)], [0, 10, 20])
+
+    def test_limits(self):
+        limits = json.loads(self.ok("bench", "limits", *QUICK, "--seconds", "0.002", "-r", "2", "--json").stdout)
+        self.assertEqual(sum(l["unit"] == "GB/s" for l in limits), 16)  # 4 streams, prefetch or not, 1 and 2 threads
+        for limit in limits:
+            self.assertEqual(len(limit["samples"]), 2)
+            self.assertTrue(0 < limit["median"] <= limit["best"], limit)
+
+    @needs_model
+    def test_interrupt_prints_what_is_done(self):
+        with subprocess.Popen([BINARY, "bench", "-q", "--no-limits", "-p", "0", "-n", "1", "-r", "1000000", "-o", "json"],
+                              stdout=subprocess.PIPE, env=environment()) as child:
+            time.sleep(2)
+            child.send_signal(signal.SIGINT)
+            (record,) = json.loads(child.stdout.read())
+        self.assertEqual(child.returncode, 130)
+        self.assertTrue(0 < len(record["samples_ns"]) < 1000000)
 
 
 class Terminal:

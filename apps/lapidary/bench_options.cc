@@ -1,0 +1,102 @@
+#include "bench_options.h"
+
+#include <charconv>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "base/fail.h"
+
+namespace lapidary::cli {
+
+void add_output(CLI::App& verb, OutputOptions& o) {
+  auto* format = choices(verb.add_option("-o,--output", o.format,
+                                         "What to print (md, a table); html is a page with charts"),
+                         {"md", "json", "jsonl", "csv", "html"});
+  format->group("Output");
+  verb.add_flag("--json", o.json, "The same as -o json")->group("Output")->excludes(format);
+  verb.add_option("--html", o.html, "Write the page with charts to this file as well")
+      ->type_name("FILE")
+      ->group("Output");
+}
+
+void put(const Report& report, const OutputOptions& o) {
+  out(render(report, parse_report_format(o.json ? "json" : o.format)));
+  if (o.html.empty()) return;
+  std::ofstream file(o.html, std::ios::binary);
+  file << render(report, ReportFormat::kHtml);
+  if (!file.flush()) fail_resource("{}: cannot write: {}", o.html, std::strerror(errno));
+}
+
+void add_threads(CLI::App& verb, int& threads) {
+  verb.add_option("-t,--threads", threads, "Threads (default: one per core)")
+      ->type_name("N")
+      ->envname("LAPIDARY_THREADS")
+      ->group("Measuring");
+}
+
+void add_probe_memory(CLI::App& verb, int64_t& mib) {
+  verb.add_option("--memory", mib, "MiB to read through when memory is measured (1024)")
+      ->type_name("N")
+      ->check(between(int64_t{1}, int64_t{1} << 20))
+      ->group("Measuring");
+}
+
+namespace {
+
+// A number at the start of `text`, which it is taken off.
+std::optional<int64_t> take_number(std::string_view& text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc()) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return value;
+}
+
+constexpr size_t kMostNumbers = 1000;
+
+// "512", "128-512", "128-512+128" or "128-2048*2", appended to `numbers`; false if it is not that.
+bool parse_range(std::string_view text, std::vector<int64_t>& numbers) {
+  if (text.starts_with('-')) return false;
+  const auto first = take_number(text);
+  if (!first) return false;
+  if (text.empty()) return numbers.push_back(*first), true;
+  if (!text.starts_with('-')) return false;
+  text.remove_prefix(1);
+  const auto last = take_number(text);
+  if (!last || *last < *first) return false;
+  const char operation = text.empty() ? '+' : text.front();
+  int64_t step = 1;
+  if (!text.empty()) {
+    text.remove_prefix(1);
+    step = take_number(text).value_or(0);
+  }
+  const bool times = operation == '*';
+  if (!text.empty() || (!times && operation != '+') || step < (times ? 2 : 1)) return false;
+  if (times && *first == 0) return false;
+  for (int64_t n = *first; n <= *last && numbers.size() <= kMostNumbers;
+       n = times ? n * step : n + step)
+    numbers.push_back(n);
+  return true;
+}
+
+}  // namespace
+
+std::vector<int64_t> parse_numbers(const std::vector<std::string>& texts, const std::string& what,
+                                   int64_t least) {
+  std::vector<int64_t> numbers;
+  for (const std::string& text : texts)
+    for (const std::string& part : CLI::detail::split(text, ','))
+      if (!parse_range(part, numbers))
+        fail_usage(
+            "{}: '{}' given, expected numbers as in 512 or 128,256 or 0-4096+1024 or "
+            "128-2048*2",
+            what, part);
+  if (numbers.size() > kMostNumbers) fail_usage("{}: more than {} numbers", what, kMostNumbers);
+  for (const int64_t n : numbers)
+    if (n < least || n > (int64_t{1} << 24))
+      fail_usage("{}: {} given, expected {} to {}", what, n, least, 1 << 24);
+  return numbers;
+}
+
+}  // namespace lapidary::cli

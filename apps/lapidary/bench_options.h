@@ -1,0 +1,36 @@
+// What the verbs of bench share.
+#pragma once
+
+#include "bench/reports.h"
+#include "common.h"
+
+namespace lapidary::cli {
+
+struct OutputOptions {
+  std::string format = "md";
+  bool json = false;  // the same as -o json
+  std::string html;   // a file for the page, whatever is printed
+};
+void add_output(CLI::App& verb, OutputOptions& options);
+// Prints the report and writes its page. Throws Error{kResource} when the page cannot be written.
+void put(const Report& report, const OutputOptions& options);
+
+// A check that help does not spell out.
+template <class T>
+CLI::Validator between(T least, T most) {
+  return CLI::Range(least, most).description("");
+}
+
+// -t of the verbs that run no model.
+void add_threads(CLI::App& verb, int& threads);
+// --memory in MiB of the buffer that reading is measured with.
+void add_probe_memory(CLI::App& verb, int64_t& mib);
+
+// Numbers as llama-bench takes them: "512", "128,512", ranges "0-4096+1024" and "128-2048*2", the
+// last number included where the steps meet it. `what` names the option. Throws Error{kUsage}.
+std::vector<int64_t> parse_numbers(const std::vector<std::string>& texts, const std::string& what,
+                                   int64_t least);
+
+void add_bench_limits(Program& program, CLI::App& bench);
+
+}  // namespace lapidary::cli

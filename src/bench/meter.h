@@ -1,0 +1,76 @@
+// Measures what the machine can do at most, a moment at a time, so that it can be measured between
+// the repetitions of what is compared with it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lapidary/bench.h"
+
+#include "base/thread_pool.h"
+#include "kernels/probe.h"
+
+namespace lapidary {
+
+// A way to read memory.
+struct ReadPattern {
+  int streams = 1;    // rows that lie far apart, walked side by side by each thread
+  int64_t ahead = 0;  // bytes prefetched by software; 0: none
+
+  std::string name() const;  // "read, 4 streams, prefetch"
+};
+std::vector<ReadPattern> read_patterns();
+
+class Meter {
+ public:
+  // Allocates `memory` bytes in huge pages where the system gives them, and writes to all of them.
+  // Throws Error{kResource} when they are not to be had.
+  Meter(int threads, int64_t memory);
+  ~Meter();
+  Meter(const Meter&) = delete;
+  Meter& operator=(const Meter&) = delete;
+
+  int threads() const { return pool_.threads(); }
+  // Bytes per second, by `threads` threads (1 or all) in about `seconds`.
+  double read(const ReadPattern& pattern, int threads, double seconds);
+  // Operations per second.
+  double compute(const ComputeProbe& probe, int threads, double seconds);
+
+ private:
+  template <class Fn>
+  double rate(int threads, double seconds, Fn&& slice);
+
+  ThreadPool pool_;
+  std::byte* memory_ = nullptr;
+  int64_t bytes_;                 // of memory_
+  std::vector<int64_t> cursors_;  // by thread: where its next slice starts in each of its rows
+};
+
+// What a test is compared with: the best way to read memory, chosen once, and the unit that the
+// kernels of `isa` compute with.
+class Ceilings {
+ public:
+  // `isa` names a kernel table; ref's kernels have no unit to be measured by.
+  Ceilings(std::string_view isa, int threads, int64_t memory);
+
+  // Takes a sample of each.
+  void sample();
+  void clear();  // drops the samples
+  // The ceiling that something with this work per unit reaches first, from the samples' medians.
+  Ceiling of(const Work& work) const;
+
+ private:
+  static constexpr double kSeconds = 0.05;  // of a sample
+  Meter meter_;
+  ReadPattern pattern_;
+  const ComputeProbe* probe_;
+  std::vector<double> read_;     // bytes per second
+  std::vector<double> compute_;  // operations per second
+};
+
+// The probe of the unit that a kernel table's products run on; nullptr for ref.
+const ComputeProbe* unit_of(std::string_view isa);
+
+}  // namespace lapidary

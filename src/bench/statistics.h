@@ -1,0 +1,13 @@
+// What is said of a few repeated measurements.
+#pragma once
+
+#include <span>
+
+namespace lapidary {
+
+double mean(std::span<const double> values);
+// Of a sample: divided by n - 1; 0 of a single value.
+double standard_deviation(std::span<const double> values);
+double median(std::span<const double> values);
+
+}  // namespace lapidary
