@@ -23,7 +23,7 @@ std::vector<Measurement> measurements(int threads, double seconds) {
                        .isa = "",
                        .what = pattern.ahead > 0
                                    ? fmt::format("software prefetch {} bytes ahead", pattern.ahead)
-                                   : "as the hardware prefetches",
+                                   : "the hardware prefetches",
                        .unit = "GB/s",
                        .threads = count},
                       [=](Meter& meter) { return meter.read(pattern, count, seconds) / 1e9; }});

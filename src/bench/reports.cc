@@ -1,33 +1,17 @@
 #include "bench/reports.h"
 
 #include <algorithm>
-#include <map>
 
 #include <fmt/format.h>
 
 #include "base/system.h"
 #include "bench/build_info.h"
+#include "bench/report_parts.h"
 #include "bench/statistics.h"
 
 namespace lapidary {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
-using Facts = std::vector<std::pair<std::string, std::string>>;
-
-Facts host_facts(const BenchHost& host) {
-  return {{"processor", host.cpu}, {"lapidary", fmt::format("{} ({})", host.commit, host.number)}};
-}
-
-// Three significant digits and more where there are more before the point.
-std::string number_text(double value) {
-  return value >= 1000 ? fmt::format("{:.0f}", value) : fmt::format("{:.3g}", value);
-}
-
-std::string percent(double share) {
-  return fmt::format("{:.0f} %", 100 * share);
-}
 
 // "1B", "270M": how a model of that many parameters is called.
 std::string size_name(int64_t parameters) {
@@ -36,8 +20,13 @@ std::string size_name(int64_t parameters) {
   return n >= 10e6 ? fmt::format("{:.0f}M", n / 1e6) : fmt::format("{:.2g}M", n / 1e6);
 }
 
-double share_of(const Ceiling& ceiling, double tokens_per_second) {
-  return tokens_per_second / ceiling.tokens_per_second;
+Report model_report(std::string title, const BenchHost& host, const BenchedModel& model) {
+  Report report = host_report(std::move(title), host);
+  report.facts.push_back({"model", model.type + ", " + bytes_text(model.bytes)});
+  report.facts.push_back({"folder", model.filename});
+  report.facts.push_back({"arithmetic", fmt::format("{}, {}, keys and values in {}", model.isa,
+                                                    model.compute, model.kv_type)});
+  return report;
 }
 
 Json to_record(const BenchHost& host, const BenchedModel& model, const SpeedResult& r) {
@@ -45,89 +34,90 @@ Json to_record(const BenchHost& host, const BenchedModel& model, const SpeedResu
   const std::vector<double> ns(r.samples_ns.begin(), r.samples_ns.end());
   const auto whole = [](double value) { return static_cast<int64_t>(value + 0.5); };
   const double speed = mean(ts);
-  const bool limited = !r.ceiling.name.empty();
-  return {{"build_commit", host.commit},
-          {"build_number", host.number},
-          {"cpu_info", host.cpu},
-          {"backends", "CPU"},
-          {"isa", model.isa},
-          {"model_filename", model.filename},
-          {"model_type", model.type},
-          {"model_size", model.bytes},
-          {"model_n_params", model.parameters},
-          {"compute", model.compute},
-          {"n_batch", r.test.batch},
-          {"n_threads", r.threads},
-          {"type_k", model.kv_type},
-          {"type_v", model.kv_type},
-          {"n_prompt", r.test.prompt},
-          {"n_gen", r.test.gen},
-          {"n_depth", r.test.depth},
-          {"test", name_of(r.test)},
-          {"test_time", r.time},
-          {"avg_ns", whole(mean(ns))},
-          {"stddev_ns", whole(standard_deviation(ns))},
-          {"median_ns", whole(median(ns))},
-          {"avg_ts", speed},
-          {"stddev_ts", standard_deviation(ts)},
-          {"median_ts", median(ts)},
-          {"bytes_per_token", r.work.bytes},
-          {"flop_per_token", r.work.flops},
-          {"gb_per_s", r.work.bytes * speed / 1e9},
-          {"tflop_per_s", r.work.flops * speed / 1e12},
-          {"limit", limited ? Json(r.ceiling.value) : Json(nullptr)},
-          {"limit_unit", limited ? Json(r.ceiling.unit) : Json(nullptr)},
-          {"limit_name", limited ? Json(r.ceiling.name) : Json(nullptr)},
-          {"limit_ts", limited ? Json(r.ceiling.tokens_per_second) : Json(nullptr)},
-          {"share_of_limit", limited ? Json(share_of(r.ceiling, speed)) : Json(nullptr)},
-          {"samples_ns", r.samples_ns},
-          {"samples_ts", ts}};
+  Json record = host_record(host);
+  record.update({{"backends", "CPU"},
+                 {"isa", model.isa},
+                 {"model_filename", model.filename},
+                 {"model_type", model.type},
+                 {"model_size", model.bytes},
+                 {"model_n_params", model.parameters},
+                 {"compute", model.compute},
+                 {"n_batch", r.test.batch},
+                 {"n_threads", r.threads},
+                 {"type_k", model.kv_type},
+                 {"type_v", model.kv_type},
+                 {"n_prompt", r.test.prompt},
+                 {"n_gen", r.test.gen},
+                 {"n_depth", r.test.depth},
+                 {"test", name_of(r.test)},
+                 {"test_time", r.time},
+                 {"avg_ns", whole(mean(ns))},
+                 {"stddev_ns", whole(standard_deviation(ns))},
+                 {"median_ns", whole(median(ns))},
+                 {"avg_ts", speed},
+                 {"stddev_ts", standard_deviation(ts)},
+                 {"median_ts", median(ts)},
+                 {"bytes_per_token", r.work.bytes},
+                 {"flop_per_token", r.work.flops},
+                 {"gb_per_s", r.work.bytes * speed / 1e9},
+                 {"tflop_per_s", r.work.flops * speed / 1e12}});
+  record.update(limit_record(r.ceiling, speed));
+  record.update({{"samples_ns", r.samples_ns}, {"samples_ts", ts}});
+  return record;
 }
 
-ReportTable speed_table(const BenchedModel& model, std::span<const SpeedResult> results) {
-  const bool batches = std::any_of(results.begin(), results.end(),
-                                   [](const SpeedResult& r) { return r.test.batch != 1; });
+// A column for what is not the same in every test.
+struct Variation {
+  explicit Variation(std::span<const SpeedResult> results) {
+    for (const SpeedResult& r : results) {
+      threads = threads || r.threads != results.front().threads;
+      batches = batches || r.test.batch != 1;
+    }
+  }
+  bool threads = false, batches = false;
+};
+
+ReportTable speed_table(std::span<const SpeedResult> results) {
+  const Variation vary(results);
   ReportTable table;
-  table.columns = {{"model"}, {"size", true}, {"params", true}, {"backend"}, {"threads", true}};
-  if (batches) table.columns.push_back({"n_batch", true});
+  if (vary.threads) table.columns.push_back({"threads", true});
+  if (vary.batches) table.columns.push_back({"sessions", true});
   for (const char* title : {"test", "t/s", "GB/s", "TFLOP/s"})
     table.columns.push_back({title, true});
-  table.columns.push_back({"share of limit"});
+  table.columns.insert(table.columns.end(), kLimitColumns.begin(), kLimitColumns.end());
   for (const SpeedResult& r : results) {
     const std::vector<double> ts = r.samples_ts();
     const double speed = mean(ts);
-    std::vector<std::string> row = {
-        model.type, fmt::format("{:.2f} GiB", static_cast<double>(model.bytes) / (1 << 30)),
-        fmt::format("{:.2f} B", static_cast<double>(model.parameters) / 1e9),
-        fmt::format("CPU {}", model.isa), std::to_string(r.threads)};
-    if (batches) row.push_back(std::to_string(r.test.batch));
+    std::vector<std::string> row;
+    if (vary.threads) row.push_back(std::to_string(r.threads));
+    if (vary.batches) row.push_back(std::to_string(r.test.batch));
     row.push_back(name_of(r.test));
     row.push_back(fmt::format("{:.2f} ± {:.2f}", speed, standard_deviation(ts)));
-    row.push_back(fmt::format("{:.2f}", r.work.bytes * speed / 1e9));
-    row.push_back(fmt::format("{:.3f}", r.work.flops * speed / 1e12));
-    row.push_back(r.ceiling.name.empty()
-                      ? "-"
-                      : fmt::format("{} of {} {} ({})", percent(share_of(r.ceiling, speed)),
-                                    number_text(r.ceiling.value), r.ceiling.unit, r.ceiling.name));
+    row.push_back(number_text(r.work.bytes * speed / 1e9));
+    row.push_back(number_text(r.work.flops * speed / 1e12));
+    for (std::string& cell : limit_cells(r.ceiling, speed)) row.push_back(std::move(cell));
     table.rows.push_back(std::move(row));
   }
   return table;
 }
 
-std::string series_name(const SpeedResult& r, bool by_depth) {
-  std::string name = by_depth ? (r.test.prompt > 0 ? fmt::format("pp{}", r.test.prompt)
-                                                   : fmt::format("tg{}", r.test.gen))
-                              : name_of(r.test);
-  if (r.test.batch != 1) name += fmt::format(", {} sessions", r.test.batch);
-  return name + fmt::format(", {} thread{}", r.threads, r.threads == 1 ? "" : "s");
+// What tells the test from the others; without its depth where that is an axis.
+std::string series_name(const SpeedResult& r, const Variation& vary, bool with_depth) {
+  SpeedTest test = r.test;
+  if (!with_depth) test.depth = 0;
+  std::string name = name_of(test);
+  if (test.batch != 1) name += fmt::format(", {} sessions", test.batch);
+  if (vary.threads) name += fmt::format(", {} thread{}", r.threads, r.threads == 1 ? "" : "s");
+  return name;
 }
 
 Chart bar_chart(std::span<const SpeedResult> results) {
   Chart chart{.kind = Chart::Kind::kBars, .title = "Tokens per second", .y_title = "tokens/s"};
   Chart::Series speed{.name = "measured"}, limit{.name = "at the machine's limit", .limit = true};
+  const Variation vary(results);
   for (const SpeedResult& r : results) {
     const auto index = static_cast<double>(chart.labels.size());
-    chart.labels.push_back(series_name(r, false));
+    chart.labels.push_back(series_name(r, vary, true));
     speed.points.push_back({index, mean(r.samples_ts())});
     limit.points.push_back({index, r.ceiling.tokens_per_second});
   }
@@ -138,12 +128,17 @@ Chart bar_chart(std::span<const SpeedResult> results) {
   return chart;
 }
 
-Chart depth_chart(std::span<const SpeedResult> results) {
-  Chart chart{
-      .title = "Speed along the context", .x_title = "tokens before", .y_title = "tokens/s"};
+// Of the prompts or of the steps, which are of different magnitudes.
+Chart depth_chart(std::span<const SpeedResult> results, bool prompts) {
+  Chart chart{.title = prompts ? "Reading a prompt, along the context (dashed: the limit)"
+                               : "Decoding, along the context (dashed: the limit)",
+              .x_title = "tokens before",
+              .y_title = "tokens/s"};
+  const Variation vary(results);
   std::vector<std::pair<Chart::Series, Chart::Series>> lines;  // measured, and its limit
   for (const SpeedResult& r : results) {
-    const std::string name = series_name(r, true);
+    if ((r.test.prompt > 0) != prompts) continue;
+    const std::string name = series_name(r, vary, false);
     auto line = std::find_if(lines.begin(), lines.end(),
                              [&](const auto& l) { return l.first.name == name; });
     if (line == lines.end())
@@ -160,13 +155,19 @@ Chart depth_chart(std::span<const SpeedResult> results) {
   return chart;
 }
 
+void add_depth_charts(Report& report, std::span<const SpeedResult> results) {
+  for (const bool prompts : {true, false}) {
+    Chart chart = depth_chart(results, prompts);
+    if (!chart.series.empty()) report.charts.push_back(std::move(chart));
+  }
+}
+
 Report speed_report_without_charts(const BenchHost& host, const BenchedModel& model,
                                    std::span<const SpeedResult> results) {
-  Report report{.title = "Speed of " + model.type, .facts = host_facts(host)};
-  report.facts.push_back({"model", model.filename});
-  report.facts.push_back({"kernels", model.isa});
-  report.facts.push_back({"arithmetic", model.compute + ", keys and values in " + model.kv_type});
-  report.table = speed_table(model, results);
+  Report report = model_report("Speed of " + model.type, host, model);
+  if (!results.empty() && !Variation(results).threads)
+    report.facts.push_back({"threads", std::to_string(results.front().threads)});
+  report.table = speed_table(results);
   for (const SpeedResult& r : results) report.records.push_back(to_record(host, model, r));
   report.notes = {
       "pp: tokens of a prompt read at once. tg: tokens made one after another. @ d: after that "
@@ -196,46 +197,6 @@ BenchedModel describe_model(const Engine& engine) {
           .kv_type = engine.kv_type() == KvType::kF32 ? "f32" : "bf16"};
 }
 
-Report limits_report(const BenchHost& host, std::span<const Limit> limits) {
-  Report report{.title = "What this machine can do", .facts = host_facts(host)};
-  report.table.columns = {{"limit"},        {"threads", true}, {"best", true},
-                          {"median", true}, {"unit"},          {"how"}};
-  std::map<std::string, Chart> charts;  // by the unit's last part: bytes, operations
-  for (const Limit& limit : limits) {
-    const double best = *std::max_element(limit.samples.begin(), limit.samples.end());
-    report.table.rows.push_back({limit.name, std::to_string(limit.threads), number_text(best),
-                                 number_text(median(limit.samples)), limit.unit, limit.what});
-    report.records.push_back({{"build_commit", host.commit},
-                              {"build_number", host.number},
-                              {"cpu_info", host.cpu},
-                              {"name", limit.name},
-                              {"isa", limit.isa},
-                              {"what", limit.what},
-                              {"n_threads", limit.threads},
-                              {"unit", limit.unit},
-                              {"best", best},
-                              {"median", median(limit.samples)},
-                              {"samples", limit.samples}});
-    const bool reads = limit.unit == "GB/s";
-    Chart& chart = charts[reads ? "bytes" : "operations"];
-    chart.kind = Chart::Kind::kBars;
-    chart.title = reads ? "Reading memory" : "Arithmetic in registers";
-    chart.y_title = reads ? "GB/s" : "10^12 operations/s";
-    auto label = std::find(chart.labels.begin(), chart.labels.end(), limit.name);
-    if (label == chart.labels.end()) label = chart.labels.insert(label, limit.name);
-    const std::string name =
-        limit.threads == 1 ? "1 thread" : fmt::format("{} threads", limit.threads);
-    auto series = std::find_if(chart.series.begin(), chart.series.end(),
-                               [&](const Chart::Series& s) { return s.name == name; });
-    if (series == chart.series.end())
-      series = chart.series.insert(series, Chart::Series{.name = name});
-    series->points.push_back({static_cast<double>(label - chart.labels.begin()), best});
-  }
-  for (auto& [kind, chart] : charts) report.charts.push_back(std::move(chart));
-  report.notes = {"GB is 10^9 bytes. A multiplication and an addition are two operations."};
-  return report;
-}
-
 Report speed_report(const BenchHost& host, const BenchedModel& model,
                     std::span<const SpeedResult> results) {
   Report report = speed_report_without_charts(host, model, results);
@@ -243,14 +204,14 @@ Report speed_report(const BenchHost& host, const BenchedModel& model,
   const bool depths = std::any_of(results.begin(), results.end(), [&](const SpeedResult& r) {
     return r.test.depth != results.front().test.depth;
   });
-  if (depths) report.charts.push_back(depth_chart(results));
+  if (depths) add_depth_charts(report, results);
   return report;
 }
 
 Report curve_report(const BenchHost& host, const BenchedModel& model,
                     std::span<const SpeedResult> results) {
   Report report = speed_report_without_charts(host, model, results);
-  report.charts.push_back(depth_chart(results));
+  add_depth_charts(report, results);
   return report;
 }
 

@@ -9,9 +9,11 @@
     const colour = (name) => style.getPropertyValue("--" + name).trim();
     const accents = ["accent", "accent2", "accent3", "accent4"].map(colour);
     const bars = chart.kind === "bars";
-    let next = 0;
+    let drawnSeries = 0;
     const datasets = chart.series.map((series) => {
-      const own = series.limit ? colour("limit") : accents[next++ % accents.length];
+      if (!series.limit) ++drawnSeries;
+      // A limit follows what it limits: a line of the same colour, or a grey bar.
+      const own = bars && series.limit ? colour("limit") : accents[(drawnSeries - 1) % accents.length];
       const points = series.points.map(([x, y]) => (bars ? y : { x, y }));
       return {
         label: series.name, data: points, borderColor: own,
@@ -35,7 +37,13 @@
         interaction: { mode: bars ? "index" : "nearest", axis: bars ? "y" : "x", intersect: false },
         scales: bars ? { x: value, y: along } : { x: along, y: value },
         plugins: {
-          legend: { display: datasets.length > 1, labels: { color: colour("text"), boxWidth: 18 } },
+          legend: {
+            display: datasets.length > 1,
+            labels: {
+              color: colour("text"), boxWidth: 18,
+              filter: (item) => bars || !chart.series[item.datasetIndex].limit,  // the title says it
+            },
+          },
         },
       },
     };

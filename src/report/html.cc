@@ -79,12 +79,13 @@ std::string html_page(const Report& report) {
   std::string body = fmt::format("<h1>{}</h1>\n", html_escape(report.title)) + facts_html(report);
   Json charts = Json::array();
   for (const Chart& chart : report.charts) {
-    // The number of bars decides the height; a line chart keeps its proportions.
-    const size_t bars = chart.kind == Chart::Kind::kBars ? chart.labels.size() : 0;
+    // The number of bars decides the height; of a line chart it is fixed.
+    const size_t bars =
+        chart.kind == Chart::Kind::kBars ? chart.labels.size() * (chart.series.size() + 1) : 0;
     body += fmt::format(
         "<figure><figcaption>{}</figcaption><div class=\"chart\" style=\"height:{}rem\">"
         "<canvas role=\"img\" aria-label=\"{}\"></canvas></div></figure>\n",
-        html_escape(chart.title), bars > 0 ? 7 + 3 * bars : 24, html_escape(chart.title));
+        html_escape(chart.title), bars > 0 ? 7 + bars : 24, html_escape(chart.title));
     charts.push_back(to_json(chart));
   }
   body += table_html(report.table);

@@ -28,7 +28,9 @@ std::string markdown_line(const ReportTable& table, const std::vector<size_t>& w
   return line + "\n";
 }
 
-std::string markdown(const ReportTable& table) {
+// The facts as a list, then the table: short enough for a terminal, complete enough to be pasted.
+std::string markdown(const Report& report) {
+  const ReportTable& table = report.table;
   std::vector<size_t> widths;
   std::vector<std::string> titles;
   for (size_t i = 0; i < table.columns.size(); ++i) {
@@ -37,7 +39,10 @@ std::string markdown(const ReportTable& table) {
     for (const auto& row : table.rows) width = std::max(width, width_of(row[i]));
     widths.push_back(width);
   }
-  std::string text = markdown_line(table, widths, titles) + "|";
+  std::string text;
+  for (const auto& [name, value] : report.facts) text += fmt::format("- {}: {}\n", name, value);
+  if (!text.empty()) text += "\n";
+  text += markdown_line(table, widths, titles) + "|";
   for (size_t i = 0; i < widths.size(); ++i)
     text += fmt::format(" {:->{}}{} |", "", widths[i] - 1, table.columns[i].number ? ':' : '-');
   text += "\n";
@@ -92,7 +97,7 @@ ReportFormat parse_report_format(std::string_view name) {
 std::string render(const Report& report, ReportFormat format) {
   switch (format) {
     case ReportFormat::kMarkdown:
-      return markdown(report.table);
+      return markdown(report);
     case ReportFormat::kJson:
       return dump(report.records, 2) + "\n";
     case ReportFormat::kJsonl: {

@@ -25,7 +25,7 @@ struct Chart {
   struct Series {
     std::string name;
     std::vector<std::pair<double, double>> points = {};  // x and y; of bars, x is the label's index
-    bool limit = false;  // drawn as a ceiling: dashed, or a pale bar
+    bool limit = false;  // of the series before it: drawn dashed, or as a pale bar
   };
   Kind kind = Kind::kLine;
   std::string title;

@@ -30,21 +30,19 @@ TEST(Reports, NamesOfTests) {
   EXPECT_EQ(name_of({.gen = 64, .depth = 4096, .batch = 8}), "tg64 @ d4096");
 }
 
-TEST(Reports, MarkdownOfSpeed) {
-  const std::string model =
-      "| gemma3 1B affine 4-bit, groups of 64 | 0.50 GiB | 1.00 B | CPU avx2 |";
-  EXPECT_EQ(
-      render(speed_report(kHost, kModel, results()), ReportFormat::kMarkdown),
-      "| model                                |     size | params | backend  | threads |         "
-      "test |           t/s |  GB/s | TFLOP/s | share of limit                    |\n"
-      "| ------------------------------------ | -------: | -----: | -------- | ------: | "
-      "-----------: | ------------: | ----: | ------: | --------------------------------- |\n" +
-          model +
-          "       2 |        pp100 | 75.00 ± 35.36 |  0.15 |   0.150 | 50 % of 0.3 TFLOP/s (avx2 "
-          "f32)    |\n" +
-          model +
-          "       2 | tg10 @ d4096 |  20.00 ± 0.00 | 10.00 |   0.040 | 50 % of 20 GB/s (read, 4 "
-          "streams) |\n");
+TEST(Reports, MarkdownOfSpeedFitsATerminal) {
+  EXPECT_EQ(render(speed_report(kHost, kModel, results()), ReportFormat::kMarkdown),
+            "- processor: Acme 9000\n"
+            "- lapidary: abc1234 (42)\n"
+            "- model: gemma3 1B affine 4-bit, groups of 64, 512 MiB\n"
+            "- folder: /m\n"
+            "- arithmetic: avx2, fast, keys and values in bf16\n"
+            "- threads: 2\n"
+            "\n"
+            "|         test |           t/s | GB/s | TFLOP/s |       limit | share |\n"
+            "| -----------: | ------------: | ---: | ------: | ----------: | ----: |\n"
+            "|        pp100 | 75.00 ± 35.36 | 0.15 |    0.15 | 0.3 TFLOP/s |  50 % |\n"
+            "| tg10 @ d4096 |  20.00 ± 0.00 |   10 |    0.04 |     20 GB/s |  50 % |\n");
 }
 
 TEST(Reports, RecordOfSpeedHasLlamaBenchsKeysAndTheLimit) {
@@ -77,28 +75,35 @@ TEST(Reports, WithoutLimitsTheKeysAreNull) {
   EXPECT_EQ(report.charts[0].series.size(), 1u);
 }
 
-TEST(Reports, BatchesAddAColumn) {
+TEST(Reports, WhatVariesAddsAColumn) {
   auto list = results();
-  EXPECT_EQ(speed_report(kHost, kModel, list).table.columns.size(), 10u);
+  EXPECT_EQ(speed_report(kHost, kModel, list).table.columns.size(), 6u);
   list[0].test.batch = 4;
-  EXPECT_EQ(speed_report(kHost, kModel, list).table.columns.size(), 11u);
+  EXPECT_EQ(speed_report(kHost, kModel, list).table.columns.size(), 7u);
+  list[0].threads = 1;
+  const Report report = speed_report(kHost, kModel, list);
+  EXPECT_EQ(report.table.columns.size(), 8u);
+  EXPECT_NE(report.facts.back().first, "threads");
 }
 
-TEST(Reports, ACurveHasALinePerTestAndItsLimit) {
+TEST(Reports, ACurveHasAChartPerKindAndALinePerTestWithItsLimit) {
   auto list = results();
   list.push_back(list[1]);
   list.back().test.depth = 8192;
   const Report report = curve_report(kHost, kModel, list);
-  ASSERT_EQ(report.charts.size(), 1u);
-  ASSERT_EQ(report.charts[0].series.size(), 4u);
-  const auto& line = report.charts[0].series[2];
-  EXPECT_EQ(line.name, "tg10, 2 threads");
+  ASSERT_EQ(report.charts.size(), 2u);
+  ASSERT_EQ(report.charts[0].series.size(), 2u);
+  EXPECT_EQ(report.charts[0].series[0].name, "pp100");
+  ASSERT_EQ(report.charts[1].series.size(), 2u);
+  const auto& line = report.charts[1].series[0];
+  EXPECT_EQ(line.name, "tg10");
   EXPECT_EQ(line.points, (std::vector<std::pair<double, double>>{{4096, 20}, {8192, 20}}));
-  EXPECT_TRUE(report.charts[0].series[3].limit);
+  EXPECT_TRUE(report.charts[1].series[1].limit);
 }
 
 TEST(Reports, CsvOfLimits) {
-  const std::vector<Limit> limits = {{.name = "read, 2 streams", .isa = "",
+  const std::vector<Limit> limits = {{.name = "read, 2 streams",
+                                      .isa = "",
                                       .what = "plain",
                                       .unit = "GB/s",
                                       .threads = 1,

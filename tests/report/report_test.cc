@@ -23,8 +23,10 @@ Report sample() {
   return report;
 }
 
-TEST(Report, MarkdownAlignsByCharactersNotBytes) {
+TEST(Report, MarkdownListsTheFactsAndAlignsByCharactersNotBytes) {
   EXPECT_EQ(render(sample(), ReportFormat::kMarkdown),
+            "- processor: Acme & Sons\n"
+            "\n"
             "| name         |         t/s |\n"
             "| ------------ | ----------: |\n"
             "| short        | 1.50 ± 0.10 |\n"
