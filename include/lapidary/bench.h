@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "lapidary/engine.h"
 #include "lapidary/progress.h"
+#include "lapidary/sampler.h"
 
 namespace lapidary {
 
@@ -96,5 +98,24 @@ class SpeedBench {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// ---- answers of natural length
+
+struct NaturalResult {
+  std::string name;  // of the prompt: "short"
+  std::string prompt = {};
+  int64_t prompt_tokens = 0;
+  int64_t tokens = 0;  // made, until the model ended its answer
+  bool ended = false;  // false: max_tokens were made
+  double prefill_tokens_per_second = 0;
+  double decode_tokens_per_second = 0;
+  double first_token_seconds = 0;
+  std::string text = {};
+};
+
+// Three questions in the chat format, each in a session of its own; on_result gets each answer.
+void measure_natural(std::shared_ptr<const Engine> engine, const SamplerOptions& sampling,
+                     int64_t max_tokens, const std::function<void(const NaturalResult&)>& on_result,
+                     const Watch& watch = {});
 
 }  // namespace lapidary

@@ -178,6 +178,25 @@ Report speed_report_without_charts(const BenchHost& host, const BenchedModel& mo
   return report;
 }
 
+Json natural_record(const BenchHost& host, const BenchedModel& model, const NaturalResult& r,
+                    int64_t file_bytes, int64_t peak_rss_bytes) {
+  Json record = host_record(host);
+  record.update({{"model_filename", model.filename},
+                 {"model_type", model.type},
+                 {"name", r.name},
+                 {"prompt", r.prompt},
+                 {"prompt_tokens", r.prompt_tokens},
+                 {"tokens", r.tokens},
+                 {"ended", r.ended},
+                 {"decode_tokens_per_second", r.decode_tokens_per_second},
+                 {"prefill_tokens_per_second", r.prefill_tokens_per_second},
+                 {"ttft_s", r.first_token_seconds},
+                 {"peak_rss_bytes", peak_rss_bytes},
+                 {"file_bytes", file_bytes},
+                 {"text", r.text}});
+  return record;
+}
+
 }  // namespace
 
 BenchHost this_host() {
@@ -212,6 +231,32 @@ Report curve_report(const BenchHost& host, const BenchedModel& model,
                     std::span<const SpeedResult> results) {
   Report report = speed_report_without_charts(host, model, results);
   add_depth_charts(report, results);
+  return report;
+}
+
+Report natural_report(const BenchHost& host, const BenchedModel& model,
+                      std::span<const NaturalResult> results, int64_t file_bytes,
+                      int64_t peak_rss_bytes) {
+  Report report = model_report("Answers of " + model.type, host, model);
+  report.facts.push_back({"files", bytes_text(file_bytes)});
+  report.facts.push_back({"memory, at most", bytes_text(peak_rss_bytes)});
+  report.table.columns = {{"question"},  {"prompt", true},     {"answer", true}, {"end"},
+                          {"t/s", true}, {"prompt t/s", true}, {"first s", true}};
+  Chart chart{.kind = Chart::Kind::kBars, .title = "Decoding", .y_title = "tokens/s"};
+  Chart::Series speed{.name = "tokens per second"};
+  for (const NaturalResult& r : results) {
+    report.table.rows.push_back({r.name, std::to_string(r.prompt_tokens), std::to_string(r.tokens),
+                                 r.ended ? "natural" : "cut off",
+                                 fmt::format("{:.2f}", r.decode_tokens_per_second),
+                                 fmt::format("{:.2f}", r.prefill_tokens_per_second),
+                                 fmt::format("{:.2f}", r.first_token_seconds)});
+    report.records.push_back(natural_record(host, model, r, file_bytes, peak_rss_bytes));
+    report.notes.push_back(fmt::format("{} Answer: {}", r.prompt, r.text));
+    speed.points.push_back({static_cast<double>(chart.labels.size()), r.decode_tokens_per_second});
+    chart.labels.push_back(fmt::format("{}, {} tokens", r.name, r.tokens));
+  }
+  chart.series.push_back(std::move(speed));
+  report.charts.push_back(std::move(chart));
   return report;
 }
 

@@ -37,4 +37,9 @@ Report speed_report(const BenchHost& host, const BenchedModel& model,
 Report curve_report(const BenchHost& host, const BenchedModel& model,
                     std::span<const SpeedResult> results);
 
+// `file_bytes` of the model, and the largest memory of the process.
+Report natural_report(const BenchHost& host, const BenchedModel& model,
+                      std::span<const NaturalResult> results, int64_t file_bytes,
+                      int64_t peak_rss_bytes);
+
 }  // namespace lapidary

@@ -122,6 +122,7 @@ class Usage(Case):
             ("goes after 'limits'", "bench", "-r", "3", "limits"),
             ("--seconds", "bench", "limits", "--seconds", "0"),
             ("--filter", "bench", "limits", "--filter", "abacus", "--memory", "1"),
+            ("temp: -1", "bench", "natural", "--temp", "-1"),
         ]:
             with self.subTest(args):
                 self.refused(2, words, *args)
@@ -165,7 +166,7 @@ class Usage(Case):
 
     def test_manual_page(self):
         page = self.ok("help", "--man").stdout
-        for verb in ("generate", "chat", "synth", "convert", "bench limits"):
+        for verb in ("generate", "chat", "synth", "convert", "bench limits", "bench natural", "bench curve"):
             self.assertIn(f".SS {verb}\n", page)
         self.assertIn("\\-\\-repeat\\-penalty", page)
         if shutil.which("groff"):
@@ -431,6 +432,15 @@ class Bench(Case):
         for limit in limits:
             self.assertEqual(len(limit["samples"]), 2)
             self.assertTrue(0 < limit["median"] <= limit["best"], limit)
+
+    @needs_model
+    def test_natural(self):
+        rows = json.loads(self.ok("bench", "natural", "-q", "-n", "12", "--json").stdout)
+        self.assertEqual([row["name"] for row in rows], ["short", "medium", "long"])
+        for row in rows:
+            self.assertTrue(row["ended"] or row["tokens"] == 12, row)
+            self.assertEqual(row["file_bytes"], (TINY / "model.safetensors").stat().st_size)
+            self.assertGreater(row["peak_rss_bytes"], row["file_bytes"])
 
     @needs_model
     def test_interrupt_prints_what_is_done(self):

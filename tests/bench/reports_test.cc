@@ -101,6 +101,29 @@ TEST(Reports, ACurveHasAChartPerKindAndALinePerTestWithItsLimit) {
   EXPECT_TRUE(report.charts[1].series[1].limit);
 }
 
+TEST(Reports, NaturalSaysWhereAnAnswerWasCut) {
+  const std::vector<NaturalResult> list = {{.name = "short",
+                                            .prompt = "?",
+                                            .prompt_tokens = 20,
+                                            .tokens = 31,
+                                            .ended = true,
+                                            .prefill_tokens_per_second = 200,
+                                            .decode_tokens_per_second = 12.5,
+                                            .first_token_seconds = 0.1,
+                                            .text = "!"},
+                                           {.name = "long", .tokens = 512}};
+  const Report report = natural_report(kHost, kModel, list, int64_t{3} << 29, 5 << 20);
+  const std::string text = render(report, ReportFormat::kMarkdown);
+  EXPECT_NE(text.find("- files: 1.50 GiB\n- memory, at most: 5 MiB\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("| short    |     20 |     31 | natural | 12.50 |     200.00 |    0.10 |\n"
+                      "| long     |      0 |    512 | cut off |  0.00 |       0.00 |    0.00 |\n"),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(report.records[0]["ended"], true);
+  EXPECT_EQ(report.records[0]["peak_rss_bytes"], 5 << 20);
+  EXPECT_EQ(report.charts[0].labels[0], "short, 31 tokens");
+}
+
 TEST(Reports, CsvOfLimits) {
   const std::vector<Limit> limits = {{.name = "read, 2 streams",
                                       .isa = "",
