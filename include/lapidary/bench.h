@@ -62,12 +62,13 @@ struct SpeedOptions {
 struct Work {
   double bytes = 0;
   double flops = 0;
+  double rounded = 0;  // of the flops: products of activations rounded to 8 bits
 };
 
 // The ceiling that a test would reach first.
 struct Ceiling {
-  std::string name;              // of the limit; empty when none was measured
-  std::string unit;              // "GB/s" or "TFLOP/s"
+  std::string name = {};         // of the limit; empty when none was measured
+  std::string unit = {};         // "GB/s", "TFLOP/s" or, where activations are rounded, "TOP/s"
   double value = 0;              // in `unit`
   double tokens_per_second = 0;  // of the test, at that rate
 };

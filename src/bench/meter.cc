@@ -102,14 +102,17 @@ double Meter::compute(const ComputeProbe& probe, int threads, double seconds) {
   });
 }
 
-const ComputeProbe* unit_of(std::string_view isa) {
-  if (isa == "avx2") return find_compute_probe("avx2 f32");
-  if (isa == "avx512") return find_compute_probe("avx512 f32");
-  return nullptr;
+Units units_of(std::string_view isa) {
+  // AVX2's kernels empty their sums of 16 bits as seldom as the width of the codes allows.
+  if (isa == "avx2")
+    return {find_compute_probe("avx2 f32"), find_compute_probe("avx2 int8, 16-bit sums")};
+  const ComputeProbe* avx512 = find_compute_probe("avx512 f32");
+  if (isa == "avx512") return {avx512, find_compute_probe("avx512 vnni int8")};
+  if (isa == "amx") return {avx512, find_compute_probe("amx int8")};
+  return {};
 }
 
-Ceilings::Ceilings(std::string_view isa, int threads, int64_t memory)
-    : meter_(threads, memory), probe_(unit_of(isa)) {
+Ceilings::Ceilings(int threads, int64_t memory) : meter_(threads, memory) {
   const std::vector<ReadPattern> patterns = read_patterns();
   std::vector<double> best(patterns.size());
   constexpr int kRounds = 2;
@@ -120,23 +123,34 @@ Ceilings::Ceilings(std::string_view isa, int threads, int64_t memory)
       patterns[static_cast<size_t>(std::max_element(best.begin(), best.end()) - best.begin())];
 }
 
+void Ceilings::begin(std::string_view isa, const Work& work) {
+  const Units units = units_of(isa);
+  work_ = work;
+  read_.clear();
+  parts_.clear();
+  if (units.rounded && work.rounded > 0) parts_.push_back({units.rounded, work.rounded});
+  if (units.floats && work.flops > work.rounded)
+    parts_.push_back({units.floats, work.flops - work.rounded});
+}
+
 void Ceilings::sample() {
   read_.push_back(meter_.read(pattern_, meter_.threads(), kSeconds));
-  if (probe_) compute_.push_back(meter_.compute(*probe_, meter_.threads(), kSeconds));
+  for (Part& part : parts_)
+    part.samples.push_back(meter_.compute(*part.unit, meter_.threads(), kSeconds));
 }
 
-void Ceilings::clear() {
-  read_.clear();
-  compute_.clear();
-}
-
-Ceiling Ceilings::of(const Work& work) const {
-  const double read = median(read_), compute = median(compute_);
-  const double reading = read > 0 ? work.bytes / read : 0;
-  const double computing = compute > 0 ? work.flops / compute : 0;
+Ceiling Ceilings::ceiling() const {
+  const double read = median(read_), reading = read > 0 ? work_.bytes / read : 0;
+  double computing = 0;  // seconds: one part after the other
+  std::string names;
+  for (const Part& part : parts_) {
+    computing += part.operations / median(part.samples);
+    names += fmt::format("{}{}", names.empty() ? "" : " and ", part.unit->name);
+  }
   if (reading <= 0 && computing <= 0) return {};
   if (reading >= computing) return {pattern_.name(), "GB/s", read / 1e9, 1 / reading};
-  return {std::string(probe_->name), "TFLOP/s", compute / 1e12, 1 / computing};
+  return {names, fmt::format("T{}/s", parts_.front().unit->unit), work_.flops / computing / 1e12,
+          1 / computing};
 }
 
 }  // namespace lapidary

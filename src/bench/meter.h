@@ -48,29 +48,40 @@ class Meter {
   std::vector<int64_t> cursors_;  // by thread: where its next slice starts in each of its rows
 };
 
-// What a test is compared with: the best way to read memory, chosen once, and the unit that the
-// kernels of `isa` compute with.
+// The probes of the units that a kernel table computes with: products of floats, and of rounded
+// activations. nullptr: ref's, which no unit limits.
+struct Units {
+  const ComputeProbe* floats = nullptr;
+  const ComputeProbe* rounded = nullptr;
+};
+Units units_of(std::string_view isa);
+
+// What is measured beside a test: the best way to read memory, chosen once, and the units that
+// compute.
 class Ceilings {
  public:
-  // `isa` names a kernel table; ref's kernels have no unit to be measured by.
-  Ceilings(std::string_view isa, int threads, int64_t memory);
+  Ceilings(int threads, int64_t memory);
 
+  // Drops the samples; those that follow are of what this work, by this table, needs.
+  void begin(std::string_view isa, const Work& work);
   // Takes a sample of each.
   void sample();
-  void clear();  // drops the samples
-  // The ceiling that something with this work per unit reaches first, from the samples' medians.
-  Ceiling of(const Work& work) const;
+  // The ceiling that the work reaches first, from the samples' medians.
+  Ceiling ceiling() const;
 
  private:
   static constexpr double kSeconds = 0.05;  // of a sample
   Meter meter_;
   ReadPattern pattern_;
-  const ComputeProbe* probe_;
-  std::vector<double> read_;     // bytes per second
-  std::vector<double> compute_;  // operations per second
+  Work work_;
+  // Of each, samples per second: bytes, and operations on floats and on rounded activations.
+  std::vector<double> read_;
+  struct Part {
+    const ComputeProbe* unit;
+    double operations;  // of the work
+    std::vector<double> samples = {};
+  };
+  std::vector<Part> parts_;
 };
-
-// The probe of the unit that a kernel table's products run on; nullptr for ref.
-const ComputeProbe* unit_of(std::string_view isa);
 
 }  // namespace lapidary

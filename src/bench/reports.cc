@@ -213,7 +213,7 @@ BenchedModel describe_model(const Engine& engine) {
           .parameters = engine.parameters(),
           .isa = engine.isa(),
           .compute = engine.compute() == Compute::kExact ? "exact" : "fast",
-          .kv_type = engine.kv_type() == KvType::kF32 ? "f32" : "bf16"};
+          .kv_type = std::string(name_of(engine.kv_type()))};
 }
 
 Report speed_report(const BenchHost& host, const BenchedModel& model,

@@ -18,7 +18,7 @@ struct BenchedModel {
   int64_t parameters = 0;
   std::string isa;
   std::string compute;  // "fast" or "exact"
-  std::string kv_type;  // "bf16" or "f32"
+  std::string kv_type;  // "bf16"
 };
 BenchedModel describe_model(const Engine& engine);
 

@@ -86,7 +86,7 @@ SpeedBench::SpeedBench(std::shared_ptr<const Engine> engine, const SpeedOptions&
     : impl_(new Impl{engine, options, RandomTokens(*engine), nullptr, {}}) {
   if (options.repetitions < 1) fail_usage("-r: {} given, expected 1 or more", options.repetitions);
   if (options.limits)
-    impl_->ceilings = std::make_unique<Ceilings>(engine->isa(), engine->threads(), options.memory);
+    impl_->ceilings = std::make_unique<Ceilings>(engine->threads(), options.memory);
 }
 SpeedBench::~SpeedBench() = default;
 
@@ -135,13 +135,16 @@ SpeedResult SpeedBench::run(const SpeedTest& test, const Watch& watch) {
   Impl& s = *impl_;
   LAPIDARY_CHECK((test.prompt > 0) != (test.gen > 0) && test.batch > 0, "one of prompt and gen");
   SpeedResult result{.test = test, .time = utc_now(), .threads = s.engine->threads()};
-  const int64_t element = s.engine->kv_type() == KvType::kF32 ? 4 : 2;
-  result.work = work_of({s.engine->config(), s.engine->parts(), element}, test);
+  result.work = work_of({.config = s.engine->config(),
+                         .parts = s.engine->parts(),
+                         .kv_type = s.engine->kv_type(),
+                         .rounds_activations = s.engine->compute() == Compute::kFast},
+                        test);
   s.reach(test.depth, test.batch, watch);
   SpeedTest warm_up = test;  // a few steps are enough to touch the weights and the cache
   warm_up.gen = std::min<int64_t>(test.gen, 4);
   s.repeat_ns(warm_up, watch);
-  if (s.ceilings) s.ceilings->clear();
+  if (s.ceilings) s.ceilings->begin(s.engine->isa(), result.work);
   const int repetitions = s.options.repetitions;
   try {
     for (int i = 0; i < repetitions; ++i) {
@@ -152,7 +155,7 @@ SpeedResult SpeedBench::run(const SpeedTest& test, const Watch& watch) {
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kInterrupted || result.samples_ns.empty()) throw;
   }
-  if (s.ceilings) result.ceiling = s.ceilings->of(result.work);
+  if (s.ceilings) result.ceiling = s.ceilings->ceiling();
   return result;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/kv_rows.h"
+
 namespace lapidary {
 
 namespace {
@@ -10,20 +12,27 @@ namespace {
 struct Sizes {
   int64_t layer_bytes = 0;       // norms included
   int64_t layer_parameters = 0;  // of matrices
+  int64_t layer_quantized = 0;   // of those, parameters of quantised ones
   int64_t head_bytes = 0;
   int64_t head_parameters = 0;
+  int64_t head_quantized = 0;
 };
 
 Sizes sizes_of(std::span<const ModelPart> parts) {
   Sizes s;
   for (const ModelPart& part : parts) {
-    if (part.name == "attention" || part.name == "mlp") s.layer_parameters += part.parameters;
+    const int64_t quantized = part.format.starts_with("affine") ? part.parameters : 0;
+    if (part.name == "attention" || part.name == "mlp") {
+      s.layer_parameters += part.parameters;
+      s.layer_quantized += quantized;
+    }
     if (part.name == "attention" || part.name == "mlp" || part.name == "norms")
       s.layer_bytes += part.bytes;
     // A tied embedding comes first and is the head; of one that is not, a row is read per token.
     if (part.name == "embedding" || part.name == "head") {
       s.head_bytes = part.bytes;
       s.head_parameters = part.parameters;
+      s.head_quantized = quantized;
     }
   }
   return s;
@@ -56,13 +65,16 @@ Work work_of(const ModelWork& model, const SpeedTest& test) {
   const double per_token = 1 / static_cast<double>(length);
   const double weights = static_cast<double>(sizes.layer_bytes + sizes.head_bytes) * passes /
                          static_cast<double>(test.batch);
-  const double cache =
-      static_cast<double>(keys_read) * 2 * c.kv_dim() * static_cast<double>(model.kv_element_bytes);
+  const int64_t position = 2 * c.num_key_value_heads * kv_row_bytes(model.kv_type, c.head_dim);
+  const double cache = static_cast<double>(keys_read * position);
   const double products = 2 * static_cast<double>(sizes.layer_parameters);
   const double logits = 2 * static_cast<double>(sizes.head_parameters) * passes;
   const double attention = 4 * static_cast<double>(query_keys) * c.q_dim();
+  const double rounded = 2 * static_cast<double>(sizes.layer_quantized) +
+                         2 * static_cast<double>(sizes.head_quantized) * passes * per_token;
   return {.bytes = (weights + cache) * per_token,
-          .flops = products + (logits + attention) * per_token};
+          .flops = products + (logits + attention) * per_token,
+          .rounded = model.rounds_activations ? rounded : 0};
 }
 
 }  // namespace lapidary

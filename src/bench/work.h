@@ -12,7 +12,8 @@ namespace lapidary {
 struct ModelWork {
   Config config;
   std::vector<ModelPart> parts;
-  int64_t kv_element_bytes = 2;
+  KvType kv_type = KvType::kBF16;
+  bool rounds_activations = false;  // of products with quantised weights
 };
 
 // Per token of the test.

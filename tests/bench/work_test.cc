@@ -18,7 +18,6 @@ ModelWork model() {
              {"attention", "", 200, 120},
              {"mlp", "", 300, 180},
              {"norms", "", 10, 40}};
-  m.kv_element_bytes = 2;
   return m;
 }
 
@@ -59,9 +58,22 @@ TEST(Work, AHeadOfItsOwnTakesThePlaceOfTheEmbedding) {
   EXPECT_DOUBLE_EQ(work_of(m, {.gen = 1}).bytes - work_of(model(), {.gen = 1}).bytes, 2000 - 600);
 }
 
+TEST(Work, ProductsOfQuantisedWeightsAreRounded) {
+  ModelWork m = model();
+  m.rounds_activations = true;
+  EXPECT_EQ(work_of(m, {.prompt = 5}).rounded, 0);
+  m.parts[1].format = "affine 4-bit, groups of 64";  // of "attention"
+  EXPECT_DOUBLE_EQ(work_of(m, {.prompt = 5}).rounded, 2 * 200.0);
+  m.parts[0].format = "affine 4-bit, groups of 64";  // the head, once for 5 tokens
+  EXPECT_DOUBLE_EQ(work_of(m, {.prompt = 5}).rounded, 2 * 200.0 + 2 * 1000 / 5.0);
+  EXPECT_DOUBLE_EQ(work_of(m, {.gen = 5}).rounded, 2 * 200.0 + 2 * 1000);
+  m.rounds_activations = false;
+  EXPECT_EQ(work_of(m, {.gen = 5}).rounded, 0);
+}
+
 TEST(Work, WiderKeysAndValuesCostMore) {
   ModelWork m = model();
-  m.kv_element_bytes = 4;
+  m.kv_type = KvType::kF32;
   EXPECT_DOUBLE_EQ(work_of(m, {.gen = 1}).bytes - work_of(model(), {.gen = 1}).bytes, 2 * 32);
 }
 
