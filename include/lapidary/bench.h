@@ -119,4 +119,31 @@ void measure_natural(std::shared_ptr<const Engine> engine, const SamplerOptions&
                      int64_t max_tokens, const std::function<void(const NaturalResult&)>& on_result,
                      const Watch& watch = {});
 
+// ---- kernels by themselves
+
+struct KernelOptions {
+  int threads = 0;          // 0: one per core this process may use
+  double seconds = 0.1;     // of a measurement
+  std::string filter = {};  // only rows whose description has this in it
+  bool limits = true;       // measure the machine's limits beside
+  int64_t memory = int64_t{1} << 30;
+};
+
+struct KernelResult {
+  std::string isa;
+  std::string op;     // "matmul"
+  std::string shape;  // "4-bit, 6912 x 1152, 8 tokens"
+  double error = 0;   // root mean square of the difference from ref over that of ref
+  bool correct = false;
+  double seconds = 0;    // of one call, the median
+  Work work = {};        // of one call
+  Ceiling ceiling = {};  // its tokens_per_second counts calls
+};
+
+// Every operation of every kernel table this machine has: first compared with the definition at odd
+// sizes, then timed.
+void measure_kernels(const KernelOptions& options,
+                     const std::function<void(const KernelResult&)>& on_result,
+                     const Watch& watch = {});
+
 }  // namespace lapidary

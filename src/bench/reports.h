@@ -41,5 +41,6 @@ Report curve_report(const BenchHost& host, const BenchedModel& model,
 Report natural_report(const BenchHost& host, const BenchedModel& model,
                       std::span<const NaturalResult> results, int64_t file_bytes,
                       int64_t peak_rss_bytes);
+Report kernels_report(const BenchHost& host, std::span<const KernelResult> results);
 
 }  // namespace lapidary

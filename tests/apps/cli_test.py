@@ -122,6 +122,7 @@ class Usage(Case):
             ("goes after 'limits'", "bench", "-r", "3", "limits"),
             ("--seconds", "bench", "limits", "--seconds", "0"),
             ("--filter", "bench", "limits", "--filter", "abacus", "--memory", "1"),
+            ("--filter", "bench", "kernels", "--filter", "abacus"),
             ("temp: -1", "bench", "natural", "--temp", "-1"),
         ]:
             with self.subTest(args):
@@ -166,7 +167,8 @@ class Usage(Case):
 
     def test_manual_page(self):
         page = self.ok("help", "--man").stdout
-        for verb in ("generate", "chat", "synth", "convert", "bench limits", "bench natural", "bench curve"):
+        for verb in ("generate", "chat", "synth", "convert",
+                     "bench limits", "bench kernels", "bench natural", "bench curve"):
             self.assertIn(f".SS {verb}\n", page)
         self.assertIn("\\-\\-repeat\\-penalty", page)
         if shutil.which("groff"):
@@ -432,6 +434,17 @@ class Bench(Case):
         for limit in limits:
             self.assertEqual(len(limit["samples"]), 2)
             self.assertTrue(0 < limit["median"] <= limit["best"], limit)
+
+    def test_kernels(self):
+        rows = json.loads(self.ok("bench", "kernels", *QUICK, "--filter", "rms_norm", "--seconds", "0.002", "--json").stdout)
+        self.assertEqual(rows[0]["isa"], "ref")
+        for row in rows:
+            self.assertEqual((row["op"], row["correct"]), ("rms_norm", True))
+            self.assertAlmostEqual(row["gb_per_s"], row["bytes"] / row["seconds"] / 1e9)
+            if row["isa"] == "ref":  # no unit, and the values stay in a cache
+                self.assertIsNone(row["limit"])
+            else:
+                self.assertAlmostEqual(row["share_of_limit"], row["tflop_per_s"] / row["limit"])
 
     @needs_model
     def test_natural(self):

@@ -124,6 +124,30 @@ TEST(Reports, NaturalSaysWhereAnAnswerWasCut) {
   EXPECT_EQ(report.charts[0].labels[0], "short, 31 tokens");
 }
 
+TEST(Reports, AWrongKernelHasNoSpeed) {
+  const Ceiling ceiling{"read", "GB/s", 10, 2000};
+  const std::vector<KernelResult> list = {
+      {.isa = "avx2",
+       .op = "matmul",
+       .shape = "1 x 1",
+       .error = 1e-7,
+       .correct = true,
+       .seconds = 0.001,
+       .work = {.bytes = 5e6, .flops = 2e9},
+       .ceiling = ceiling},
+      {.isa = "avx2", .op = "softcap", .shape = "2", .error = 0.5}};
+  const Report report = kernels_report(kHost, list);
+  using Row = std::vector<std::string>;
+  EXPECT_EQ(report.table.rows[0],
+            (Row{"avx2", "matmul", "1 x 1", "1.0e-07", "1000", "5", "2000", "50 %"}));
+  EXPECT_EQ(report.table.rows[1], (Row{"avx2", "softcap", "2", "WRONG", "-", "-", "-", "-"}));
+  EXPECT_EQ(report.records[1]["correct"], false);
+  EXPECT_TRUE(report.records[1]["seconds"].is_null());
+  EXPECT_TRUE(report.records[1]["gb_per_s"].is_null());
+  ASSERT_EQ(report.charts.size(), 1u);
+  EXPECT_EQ(report.charts[0].series[0].points, (std::vector<std::pair<double, double>>{{0, 50}}));
+}
+
 TEST(Reports, CsvOfLimits) {
   const std::vector<Limit> limits = {{.name = "read, 2 streams",
                                       .isa = "",
