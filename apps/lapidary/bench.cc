@@ -179,6 +179,7 @@ void add_bench(Program& program) {
   add_bench_natural(program, bench);
   add_bench_kernels(program, bench);
   add_bench_limits(program, bench);
+  add_bench_peers(program, bench);
 }
 
 }  // namespace lapidary::cli

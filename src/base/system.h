@@ -8,6 +8,8 @@ namespace lapidary {
 
 // Largest resident size so far in bytes, mapped file pages that were touched included.
 int64_t peak_rss_bytes();
+// The same of another process; 0 when it is gone, or the system does not say.
+int64_t peak_rss_bytes_of(int process);
 
 // Bytes that could be allocated now without swapping: the system's own estimate, lowered to what
 // the control group (container) still allows.

@@ -14,6 +14,15 @@ Report host_report(std::string title, const BenchHost& host) {
                     {"lapidary", fmt::format("{} ({})", host.commit, host.number)}}};
 }
 
+Report model_report(std::string title, const BenchHost& host, const BenchedModel& model) {
+  Report report = host_report(std::move(title), host);
+  report.facts.push_back({"model", model.type + ", " + bytes_text(model.bytes)});
+  report.facts.push_back({"folder", model.filename});
+  report.facts.push_back({"arithmetic", fmt::format("{}, {}, keys and values in {}", model.isa,
+                                                    model.compute, model.kv_type)});
+  return report;
+}
+
 std::string number_text(double value) {
   return value >= 1000 ? fmt::format("{:.0f}", value) : fmt::format("{:.3g}", value);
 }

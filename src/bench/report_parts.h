@@ -14,6 +14,8 @@ using Json = nlohmann::ordered_json;
 // The keys that every record begins with, and the same for a reader.
 Json host_record(const BenchHost& host);
 Report host_report(std::string title, const BenchHost& host);
+// The same with the facts of a model.
+Report model_report(std::string title, const BenchHost& host, const BenchedModel& model);
 
 // Three significant digits, and more where there are more before the point.
 std::string number_text(double value);

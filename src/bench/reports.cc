@@ -20,15 +20,6 @@ std::string size_name(int64_t parameters) {
   return n >= 10e6 ? fmt::format("{:.0f}M", n / 1e6) : fmt::format("{:.2g}M", n / 1e6);
 }
 
-Report model_report(std::string title, const BenchHost& host, const BenchedModel& model) {
-  Report report = host_report(std::move(title), host);
-  report.facts.push_back({"model", model.type + ", " + bytes_text(model.bytes)});
-  report.facts.push_back({"folder", model.filename});
-  report.facts.push_back({"arithmetic", fmt::format("{}, {}, keys and values in {}", model.isa,
-                                                    model.compute, model.kv_type)});
-  return report;
-}
-
 Json to_record(const BenchHost& host, const BenchedModel& model, const SpeedResult& r) {
   const std::vector<double> ts = r.samples_ts();
   const std::vector<double> ns(r.samples_ns.begin(), r.samples_ns.end());

@@ -6,6 +6,7 @@
 
 #include "lapidary/bench.h"
 
+#include "bench/peers.h"
 #include "report/report.h"
 
 namespace lapidary {
@@ -41,6 +42,9 @@ Report curve_report(const BenchHost& host, const BenchedModel& model,
 Report natural_report(const BenchHost& host, const BenchedModel& model,
                       std::span<const NaturalResult> results, int64_t file_bytes,
                       int64_t peak_rss_bytes);
+// Greedy tokens are compared with the first result's.
+Report peers_report(const BenchHost& host, const BenchedModel& model, const PeerOptions& options,
+                    std::span<const PeerResult> results);
 Report kernels_report(const BenchHost& host, std::span<const KernelResult> results);
 
 }  // namespace lapidary

@@ -123,6 +123,7 @@ class Usage(Case):
             ("--seconds", "bench", "limits", "--seconds", "0"),
             ("--filter", "bench", "limits", "--filter", "abacus", "--memory", "1"),
             ("--filter", "bench", "kernels", "--filter", "abacus"),
+            ("--peer: 'x'", "bench", "peers", "--peer", "x"),
             ("temp: -1", "bench", "natural", "--temp", "-1"),
         ]:
             with self.subTest(args):
@@ -168,7 +169,7 @@ class Usage(Case):
     def test_manual_page(self):
         page = self.ok("help", "--man").stdout
         for verb in ("generate", "chat", "synth", "convert",
-                     "bench limits", "bench kernels", "bench natural", "bench curve"):
+                     "bench limits", "bench kernels", "bench natural", "bench curve", "bench peers"):
             self.assertIn(f".SS {verb}\n", page)
         self.assertIn("\\-\\-repeat\\-penalty", page)
         if shutil.which("groff"):
@@ -454,6 +455,19 @@ class Bench(Case):
             self.assertTrue(row["ended"] or row["tokens"] == 12, row)
             self.assertEqual(row["file_bytes"], (TINY / "model.safetensors").stat().st_size)
             self.assertGreater(row["peak_rss_bytes"], row["file_bytes"])
+
+    @needs_model
+    def test_peers(self):
+        script = self.folder / "peer.sh"
+        script.write_text("""echo '{"load_s": 1}'
+while read -r request; do echo '{"ttft_s": 2, "decode_s": 4, "tokens": [1, 2, 3]}'; done
+""")
+        few = ("bench", "peers", "-q", "-p", "4", "-n", "3", "-r", "1", "--json")
+        ours, theirs = json.loads(self.ok(*few, "--peer", f"a peer=sh {script}").stdout)
+        self.assertEqual((ours["name"], ours["tokens_agreeing"], theirs["name"]), ("lapidary", 3, "a peer"))
+        self.assertEqual((theirs["prefill_tokens_per_second"], theirs["decode_tokens_per_second"]), (2, 0.5))
+        self.assertGreater(ours["peak_rss_bytes"], theirs["peak_rss_bytes"])
+        self.refused(1, "peer gone:", *few, "--peer", "gone=true")
 
     @needs_model
     def test_interrupt_prints_what_is_done(self):
