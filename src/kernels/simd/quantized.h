@@ -134,7 +134,7 @@ template <class I, class Q, int kBits, int kTokens>
 }
 
 template <class F, class I, class Q, int kBits, int kTokens>
-void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, int count, const RowCodes& codes,
+void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes& codes,
                float* scales, float* biases) {
   const WeightMatrix& w = *a.weight;
   const QuantizedRows& x = *a.x;
@@ -159,7 +159,7 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, int count, cons
   for (int t = 0; t < kTokens; ++t) {
     float lanes[16];
     store(lanes, y[t]);
-    for (int r = 0; r < count; ++r) a.y[t * w.rows + row[r]] = lanes[r];
+    for (int r = 0; r < 16; ++r) a.y[t * w.rows + row[r]] = lanes[r];
   }
 }
 
@@ -171,14 +171,15 @@ void quantized_rows(const QuantizedMatmulArgs& a) {
       split_halves(*a.x, reinterpret_cast<int8_t*>(biases + 16 * a.weight->row_groups()));
   const int64_t rows = a.last_row - a.first_row, tiles = (rows + 15) / 16;
   for (int64_t i = 0; i < tiles; ++i) {
-    int64_t row[16];  // tile i takes every tiles-th row; those past the end repeat the last
-    int count = 0;
+    // Lane r walks its own `tiles` rows, from the r-th of them around: lanes that stood at the same
+    // place a power of two apart would share the few places of one set of the cache. Rows past the
+    // end repeat the last; what comes of them is the same.
+    int64_t row[16];
     for (int64_t r = 0; r < 16; ++r) {
-      row[r] = a.first_row + i + r * tiles;
-      if (row[r] < a.last_row) count = static_cast<int>(r + 1);
-      if (row[r] >= a.last_row) row[r] = a.last_row - 1;
+      const int64_t wanted = a.first_row + r * tiles + (i + r) % tiles;
+      row[r] = wanted < a.last_row ? wanted : a.last_row - 1;
     }
-    rows_tile<F, I, Q, kBits, kTokens>(a, row, count, codes, scales, biases);
+    rows_tile<F, I, Q, kBits, kTokens>(a, row, codes, scales, biases);
   }
 }
 
