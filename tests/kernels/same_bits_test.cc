@@ -1,0 +1,104 @@
+// The vector tables of different machines against each other: no machine has AVX2 and NEON, so each
+// compares hashes of its results with the same constants.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/cases.h"
+
+namespace lapidary {
+namespace {
+
+// FNV-1a, a value at a time.
+class Hash {
+ public:
+  void add(const std::vector<float>& values) {
+    for (const float x : values) add(std::bit_cast<uint32_t>(x));
+  }
+  void add(const std::vector<int8_t>& values) {
+    for (const int8_t x : values) add(static_cast<uint8_t>(x));
+  }
+  std::string hex() const {
+    std::string digits;
+    for (int shift = 60; shift >= 0; shift -= 4) digits += "0123456789abcdef"[state_ >> shift & 15];
+    return digits;
+  }
+
+ private:
+  void add(uint32_t bits) { state_ = (state_ ^ bits) * 0x100000001b3u; }
+
+  uint64_t state_ = 0xcbf29ce484222325u;
+};
+
+// Expects that what `compute` adds to the hash is the same by every vector table of this machine,
+// and what it was where the constant was made.
+template <class Compute>
+void expect_by_every_table(const std::string& expected, Compute&& compute) {
+  for (const Kernels* table : tables_under_test()) {
+    if (table->isa == "ref") continue;
+    Hash hash;
+    compute(*table, hash);
+    EXPECT_EQ(hash.hex(), expected) << table->isa;
+  }
+}
+
+TEST(SameBits, Matmul) {
+  expect_by_every_table("b83263f13075e90d", [](const Kernels& kernels, Hash& hash) {
+    for (const TestMatrix& m : all_formats(5))
+      hash.add(product(kernels, m.view, random_floats(m.view.cols, 2).data(), 1, 5));
+  });
+}
+
+TEST(SameBits, QuantizedMatmul) {
+  expect_by_every_table("aefc127738be3002", [](const Kernels& kernels, Hash& hash) {
+    for (const TestMatrix& m : quantized_formats(17)) {
+      const Rounded x(kernels, m.view, random_floats(2 * m.view.cols, 2).data(), 2);
+      hash.add(x.codes);
+      hash.add(x.steps);
+      hash.add(x.sums);
+      hash.add(quantized_product(kernels, m.view, x.view, 17));
+    }
+  });
+}
+
+TEST(SameBits, DequantizeRow) {
+  expect_by_every_table("f871a58e61fd87a8", [](const Kernels& kernels, Hash& hash) {
+    for (const TestMatrix& m : all_formats(3)) {
+      std::vector<float> row(static_cast<size_t>(m.view.cols));
+      kernels.dequantize_row(m.view, 2, row.data());
+      hash.add(row);
+    }
+  });
+}
+
+TEST(SameBits, NormAndPointwiseFunctions) {
+  expect_by_every_table("6e906d193e948c26", [](const Kernels& kernels, Hash& hash) {
+    constexpr int64_t n = 2013;
+    const auto weight = random_floats(n, 2);
+    std::vector<float> normed(n), gate = random_floats(n, 3, 9), capped = random_floats(n, 4, 90);
+    // min and max decide what becomes of these, and instruction sets differ in what theirs do.
+    for (const float special : {NAN, INFINITY, -INFINITY, -0.0f}) capped.push_back(special);
+    kernels.rms_norm(random_floats(n, 1, 3).data(), weight.data(), 1e-6f, n, normed.data());
+    kernels.gelu_mul(gate.data(), weight.data(), n);
+    kernels.softcap(capped.data(), std::ssize(capped), 30);
+    for (const auto& values : {normed, gate, capped}) hash.add(values);
+  });
+}
+
+TEST(SameBits, Attend) {
+  expect_by_every_table("a1a1bff84dea972d", [](const Kernels& kernels, Hash& hash) {
+    for (const KvType type : kKvTypes)
+      for (const float softcap : {0.0f, 5.0f}) {
+        const AttentionCase c(48, type, softcap, 600);
+        hash.add(c.run(kernels, 0, kAttendRows));
+        hash.add(c.run_in_pieces(kernels, 0, kAttendRows));
+      }
+  });
+}
+
+}  // namespace
+}  // namespace lapidary
