@@ -15,6 +15,9 @@
 #include "kernels/x86/amx_permission.h"
 #include "kernels/x86/cpu.h"
 #include "kernels/x86/tables.h"
+#elif defined(__aarch64__)
+#include "kernels/arm/cpu.h"
+#include "kernels/arm/tables.h"
 #endif
 
 namespace lapidary {
@@ -38,6 +41,8 @@ const std::vector<Row>& all_rows() {
     list.push_back({&amx::kernels(), avx512 && cpu.amx_int8 && x86::amx_permitted()});
     if (avx512 && cpu.amx_int8 && !x86::amx_permitted())
       log(LogLevel::kWarning, "the system refuses the tiles of AMX; going on with AVX-512");
+#elif defined(__aarch64__)
+    list.push_back({&neon::kernels(), arm::cpu().dotprod});
 #endif
     return list;
   }();

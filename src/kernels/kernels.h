@@ -152,7 +152,7 @@ constexpr int64_t attend_partial_floats(int head_dim) {
 }
 
 struct Kernels {
-  std::string_view isa;  // "ref", "avx2", "avx512"
+  std::string_view isa;  // "ref", "avx2", "avx512", "amx", "neon"
 
   void (*matmul)(const MatmulArgs& args);
   void (*quantize)(const QuantizeArgs& args);
