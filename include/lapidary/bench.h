@@ -88,7 +88,7 @@ struct SpeedResult {
 // what there is.
 class SpeedBench {
  public:
-  SpeedBench(std::shared_ptr<const Engine> engine, const SpeedOptions& options);
+  SpeedBench(const std::shared_ptr<const Engine>& engine, const SpeedOptions& options);
   ~SpeedBench();
 
   // One warm-up, then the repetitions. A stop request ends it with the repetitions that are done,
@@ -115,7 +115,7 @@ struct NaturalResult {
 };
 
 // Three questions in the chat format, each in a session of its own; on_result gets each answer.
-void measure_natural(std::shared_ptr<const Engine> engine, const SamplerOptions& sampling,
+void measure_natural(const std::shared_ptr<const Engine>& engine, const SamplerOptions& sampling,
                      int64_t max_tokens, const std::function<void(const NaturalResult&)>& on_result,
                      const Watch& watch = {});
 

@@ -22,7 +22,7 @@ constexpr Question kQuestions[] = {
 
 }  // namespace
 
-void measure_natural(std::shared_ptr<const Engine> engine, const SamplerOptions& sampling,
+void measure_natural(const std::shared_ptr<const Engine>& engine, const SamplerOptions& sampling,
                      int64_t max_tokens, const std::function<void(const NaturalResult&)>& on_result,
                      const Watch& watch) {
   for (const Question& question : kQuestions) {

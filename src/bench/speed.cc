@@ -48,7 +48,7 @@ struct SpeedBench::Impl {
   int64_t repeat_ns(const SpeedTest& test, const Watch& watch) const;
 };
 
-SpeedBench::SpeedBench(std::shared_ptr<const Engine> engine, const SpeedOptions& options)
+SpeedBench::SpeedBench(const std::shared_ptr<const Engine>& engine, const SpeedOptions& options)
     : impl_(new Impl{engine, options, RandomTokens(*engine), nullptr, {}}) {
   if (options.repetitions < 1) fail_usage("-r: {} given, expected 1 or more", options.repetitions);
   if (options.limits)
