@@ -366,39 +366,12 @@ GgufWriter::GgufWriter(std::filesystem::path path, const GgufMetadata& metadata,
     : file_(std::move(path)) {
   const std::string header = header_bytes(metadata, declarations);
   file_bytes_ = std::ssize(header);
+  std::vector<RegionWriter::Region> regions;
   for (const GgufTensorDeclaration& d : declarations) {
-    regions_.push_back({file_bytes_, d.byte_size()});
-    total_bytes_ += regions_.back().size;
-    file_bytes_ += padded(regions_.back().size);
+    regions.push_back({file_bytes_, d.byte_size()});
+    file_bytes_ += padded(regions.back().size);
   }
-  file_.create(file_bytes_);
-  file_.put(std::as_bytes(std::span(header)), 0);
-}
-
-void GgufWriter::write(std::span<const std::byte> bytes) {
-  LAPIDARY_CHECK(file_.is_open(), "write() after finish() or a failure");
-  LAPIDARY_CHECK(static_cast<int64_t>(bytes.size()) <= total_bytes_ - written_bytes_,
-                 fmt::format("{} bytes written, {} of {} were left", bytes.size(),
-                             total_bytes_ - written_bytes_, total_bytes_));
-  while (!bytes.empty()) {
-    const Region& region = regions_[region_];
-    const auto room = static_cast<size_t>(region.size - region_written_);
-    const auto piece = bytes.first(std::min(bytes.size(), room));
-    file_.put(piece, region.begin + region_written_);
-    region_written_ += std::ssize(piece);
-    written_bytes_ += std::ssize(piece);
-    bytes = bytes.subspan(piece.size());
-    if (region_written_ < region.size) continue;
-    ++region_;
-    region_written_ = 0;
-  }
-}
-
-void GgufWriter::finish() {
-  LAPIDARY_CHECK(file_.is_open(), "finish() after finish() or a failure");
-  LAPIDARY_CHECK(written_bytes_ == total_bytes_,
-                 fmt::format("{} of {} declared bytes written", written_bytes_, total_bytes_));
-  file_.finish();
+  file_.create(header, std::move(regions), file_bytes_);
 }
 
 }  // namespace lapidary

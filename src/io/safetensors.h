@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
-#include "io/output_file.h"
+#include "io/region_writer.h"
 #include "tensor/tensor.h"
 
 namespace lapidary {
@@ -91,28 +91,17 @@ class SafetensorsWriter {
 
   // The next bytes of the data; a piece may end anywhere, also span tensors. More bytes than were
   // declared is a programming error. Throws Error{kResource}.
-  void write(std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes) { file_.write(bytes); }
 
   // All declared bytes must have been written. Throws Error{kResource}.
-  void finish();
+  void finish() { file_.finish(); }
 
   // Bytes of tensor data that were declared, and of them written, for progress.
-  int64_t total_bytes() const { return total_bytes_; }
-  int64_t written_bytes() const { return written_bytes_; }
+  int64_t total_bytes() const { return file_.total_bytes(); }
+  int64_t written_bytes() const { return file_.written_bytes(); }
 
  private:
-  struct Region {       // of a tensor, in the order of the declarations
-    int64_t begin = 0;  // in the file
-    int64_t size = 0;   // bytes
-  };
-  void skip_complete_regions();
-
-  OutputFile file_;
-  std::vector<Region> regions_;
-  size_t region_ = 0;           // the one being written
-  int64_t region_written_ = 0;  // of it
-  int64_t total_bytes_ = 0;
-  int64_t written_bytes_ = 0;
+  RegionWriter file_;
 };
 
 }  // namespace lapidary

@@ -113,46 +113,13 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path path,
   const std::vector<size_t> order = layout_order(declarations);
   const std::string header = header_bytes(declarations, order, metadata, file_.path());
 
-  const auto header_size = static_cast<int64_t>(header.size());
-  regions_.resize(declarations.size());
+  std::vector<RegionWriter::Region> regions(declarations.size());
+  int64_t file_bytes = std::ssize(header);
   for (const size_t i : order) {
-    regions_[i] = {header_size + total_bytes_, declarations[i].byte_size()};
-    total_bytes_ += regions_[i].size;
+    regions[i] = {file_bytes, declarations[i].byte_size()};
+    file_bytes += regions[i].size;
   }
-  skip_complete_regions();
-  file_.create(header_size + total_bytes_);
-  file_.put(std::as_bytes(std::span(header)), 0);
-}
-
-void SafetensorsWriter::skip_complete_regions() {
-  while (region_ < regions_.size() && region_written_ == regions_[region_].size) {
-    ++region_;
-    region_written_ = 0;
-  }
-}
-
-void SafetensorsWriter::write(std::span<const std::byte> bytes) {
-  LAPIDARY_CHECK(file_.is_open(), "write() after finish() or a failure");
-  LAPIDARY_CHECK(static_cast<int64_t>(bytes.size()) <= total_bytes_ - written_bytes_,
-                 fmt::format("{} bytes written, {} of {} were left", bytes.size(),
-                             total_bytes_ - written_bytes_, total_bytes_));
-  while (!bytes.empty()) {
-    const Region& region = regions_[region_];
-    const auto room = static_cast<size_t>(region.size - region_written_);
-    const auto piece = bytes.first(std::min(bytes.size(), room));
-    file_.put(piece, region.begin + region_written_);
-    region_written_ += static_cast<int64_t>(piece.size());
-    written_bytes_ += static_cast<int64_t>(piece.size());
-    bytes = bytes.subspan(piece.size());
-    skip_complete_regions();
-  }
-}
-
-void SafetensorsWriter::finish() {
-  LAPIDARY_CHECK(file_.is_open(), "finish() after finish() or a failure");
-  LAPIDARY_CHECK(written_bytes_ == total_bytes_,
-                 fmt::format("{} of {} declared bytes written", written_bytes_, total_bytes_));
-  file_.finish();
+  file_.create(header, std::move(regions), file_bytes);
 }
 
 }  // namespace lapidary
