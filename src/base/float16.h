@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "base/dtype.h"
 
@@ -73,6 +74,19 @@ static_assert(sizeof(BFloat16) == 2 && sizeof(Float16) == 2);
   uint16_t bits;
   std::memcpy(&bits, array + 2 * index, 2);
   return type == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
+}
+
+// Rounds `values` to f32, f16 or bf16 and puts them one after another, at any address.
+inline void store_floats(std::span<const float> values, DType type, std::byte* array) {
+  if (type == DType::kF32) {
+    std::memcpy(array, values.data(), values.size_bytes());
+    return;
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits =
+        type == DType::kBF16 ? to_bfloat16(values[i]).bits : to_float16(values[i]).bits;
+    std::memcpy(array + 2 * i, &bits, sizeof bits);
+  }
 }
 
 }  // namespace lapidary

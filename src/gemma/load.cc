@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "lapidary/log.h"
+
 #include "base/fail.h"
 #include "base/float16.h"
 #include "base/json.h"
@@ -173,6 +175,9 @@ Model load_model(const std::filesystem::path& folder) {
   source.fail_if_surplus();
   model.dtype = weights.embed_tokens.dtype;
   model.vision_tensors = std::ssize(names.vision);
+  if (model.vision_tensors > 0)
+    log(LogLevel::kInfo, fmt::format("{}: the image encoder is left out ({} tensors); text only",
+                                     folder.string(), model.vision_tensors));
   return model;
 }
 

@@ -78,9 +78,6 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   impl->embed_scale =
       options.compute == Compute::kExact ? scale : rounded(scale, impl->model.dtype);
-  if (impl->model.vision_tensors > 0)
-    log(LogLevel::kInfo, fmt::format("{}: the image encoder is left out ({} tensors); text only",
-                                     folder.string(), impl->model.vision_tensors));
 
   // The tokenizer's transient memory is gone before the first page of weights is touched.
   if (Tokenizer::present(folder)) impl->tokenizer = Tokenizer::load(folder);

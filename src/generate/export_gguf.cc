@@ -1,8 +1,6 @@
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 
 #include "lapidary/convert.h"
@@ -31,23 +29,9 @@ constexpr const char* kPlaceholder =
     "The vocabulary of the GGUF file is a placeholder: token ids work, text means nothing";
 constexpr int64_t kPieceValues = int64_t{4} << 20;  // made between two writes
 
-template <auto convert>
-void encode_16(std::span<const float> values, std::byte* out) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    const uint16_t bits = convert(values[i]).bits;
-    std::memcpy(out + 2 * i, &bits, sizeof bits);
-  }
-}
-
-void encode_32(std::span<const float> values, std::byte* out) {
-  std::memcpy(out, values.data(), values.size_bytes());
-}
-
-BFloat16 bfloat16(float x) {
-  return to_bfloat16(x);
-}
-Float16 float16(float x) {
-  return to_float16(x);
+template <DType type>
+void encode_floats(std::span<const float> values, std::byte* out) {
+  store_floats(values, type, out);
 }
 
 // What a matrix can be written as.
@@ -60,9 +44,9 @@ struct Format {
 };
 constexpr float kF16Limit = 65520;  // rounds to the power of two that f16 does not have
 constexpr Format kFormats[] = {
-    {"f32", GgmlType::kF32, 0, INFINITY, encode_32},
-    {"f16", GgmlType::kF16, 1, kF16Limit, encode_16<float16>},
-    {"bf16", GgmlType::kBF16, 32, 0x1.ffp127f, encode_16<bfloat16>},
+    {"f32", GgmlType::kF32, 0, INFINITY, encode_floats<DType::kF32>},
+    {"f16", GgmlType::kF16, 1, kF16Limit, encode_floats<DType::kF16>},
+    {"bf16", GgmlType::kBF16, 32, 0x1.ffp127f, encode_floats<DType::kBF16>},
     {"q8_0", GgmlType::kQ8_0, 7, 127 * kF16Limit, q8_0_encode},
     {"q4_0", GgmlType::kQ4_0, 2, 8 * kF16Limit, q4_0_encode},
 };
@@ -222,9 +206,6 @@ GgufSummary export_gguf(const fs::path& folder, const fs::path& file, const Gguf
   const Format& format = format_of(options.type);
   check_target(file, options.overwrite);
   const Model model = load_model(folder);
-  if (model.vision_tensors > 0)
-    log(LogLevel::kInfo, fmt::format("{}: the image encoder is left out ({} tensors); text only",
-                                     folder.string(), model.vision_tensors));
   const bool with_vocabulary = Tokenizer::present(folder);
   const GgufMetadata metadata = metadata_of(model, folder, format, with_vocabulary);
   const double query_factor = gguf_query_factor(model.config);

@@ -1,7 +1,6 @@
 #include "lapidary/synth.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <type_traits>
 
@@ -155,18 +154,6 @@ class Maker {
       values[i] = deviation * rng.normal(static_cast<uint64_t>(first) + i);
   }
 
-  void store(std::span<const float> values, std::byte* out) const {
-    if (dtype_ == DType::kF32) {
-      std::memcpy(out, values.data(), values.size_bytes());
-      return;
-    }
-    for (size_t i = 0; i < values.size(); ++i) {
-      const uint16_t bits =
-          dtype_ == DType::kBF16 ? to_bfloat16(values[i]).bits : to_float16(values[i]).bits;
-      std::memcpy(out + 2 * i, &bits, sizeof bits);
-    }
-  }
-
   void write_dense(const Part& part, const CounterRng& rng, float deviation,
                    SafetensorsWriter& writer, const Watch& watch) {
     const int64_t row_bytes = part.cols * size_of(dtype_);
@@ -176,7 +163,7 @@ class Maker {
         std::vector<float> values(static_cast<size_t>(part.cols));
         for (int64_t row = begin; row < end; ++row) {
           fill(rng, (first + row) * part.cols, deviation, values);
-          store(values, codes_.data() + row * row_bytes);
+          store_floats(values, dtype_, codes_.data() + row * row_bytes);
         }
       });
       writer.write(codes_);

@@ -41,11 +41,11 @@ void store_group(const float* values, int count, int bits, std::byte* group, std
 }  // namespace
 
 void store_kv_row(const float* values, int head_dim, KvType type, std::byte* row) {
+  const std::span row_values(values, static_cast<size_t>(head_dim));
   if (type == KvType::kF32) {
-    std::memcpy(row, values, static_cast<size_t>(head_dim) * sizeof(float));
+    store_floats(row_values, DType::kF32, row);
   } else if (type == KvType::kBF16) {
-    auto* out = reinterpret_cast<BFloat16*>(row);
-    for (int i = 0; i < head_dim; ++i) out[i] = to_bfloat16(values[i]);
+    store_floats(row_values, DType::kBF16, row);
   } else {
     const int bits = code_bits(type);
     std::byte* codes = row + kv_scale_bytes(type, head_dim);
