@@ -38,8 +38,10 @@ const std::vector<Row>& all_rows() {
     const bool avx512 = cpu.avx512_vnni;
     list.push_back({&avx2::kernels(), cpu.avx2});
     list.push_back({&avx512::kernels(), avx512});
-    list.push_back({&amx::kernels(), avx512 && cpu.amx_int8 && x86::amx_permitted()});
-    if (avx512 && cpu.amx_int8 && !x86::amx_permitted())
+    const bool has_tiles = avx512 && cpu.amx_int8;
+    const bool amx = has_tiles && x86::amx_permitted();
+    list.push_back({&amx::kernels(), amx});
+    if (has_tiles && !amx)
       log(LogLevel::kWarning, "the system refuses the tiles of AMX; going on with AVX-512");
 #elif defined(__aarch64__)
     list.push_back({&neon::kernels(), arm::cpu().dotprod});
