@@ -155,13 +155,8 @@ int run_speed(const Options& o, MakeReport make_report) {
   const Tests tests = tests_of(o);
   const Interruption interruption;
   Measured measured;
-  int code = kOk;
-  try {
-    run_tests(o, tests, interruption.token(), measured);
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kInterrupted || measured.results.empty()) throw;
-    code = kInterrupted;  // what is done is worth having
-  }
+  const int code = until_interrupted(measured.results,
+                                     [&] { run_tests(o, tests, interruption.token(), measured); });
   put(make_report(this_host(), measured.model, measured.results), o.output);
   return code;
 }

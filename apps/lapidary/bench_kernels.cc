@@ -29,7 +29,7 @@ void setup(CLI::App& verb, Options& o) {
       ->group("Measuring");
   verb.add_flag("--no-limits", o.no_limits, "Do not measure what the machine can do")
       ->group("Measuring");
-  add_threads(verb, o.kernels.threads);
+  add_threads(verb, o.kernels.threads, "Measuring");
   add_probe_memory(verb, o.memory);
   add_output(verb, o.output);
   add_verbosity(verb, o.verbosity);
@@ -53,13 +53,9 @@ int run(const Options& o) {
     if (stderr_is_terminal() && !o.verbosity.quiet)
       note(dim(fmt::format("{} {} {}", result.isa, result.op, result.shape)));
   };
-  int code = kOk;
-  try {
+  const int code = until_interrupted(results, [&] {
     measure_kernels(options, on_result, Watch{{}, interruption.token()});
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kInterrupted || results.empty()) throw;
-    code = kInterrupted;
-  }
+  });
   if (results.empty()) fail_usage("--filter: no row has '{}' in it", options.filter);
   put(kernels_report(this_host(), results), o.output);
   const bool correct =

@@ -13,7 +13,7 @@ struct Options {
 };
 
 void setup(CLI::App& verb, Options& o) {
-  add_threads(verb, o.limits.threads);
+  add_threads(verb, o.limits.threads, "Measuring");
   verb.add_option("--seconds", o.limits.seconds, "Seconds of each measurement (0.2)")
       ->type_name("S")
       ->check(between(0.001, 60.0))

@@ -29,7 +29,7 @@ void setup(CLI::App& verb, Options& o) {
   verb.add_option("--seed", o.sampling.options.seed, "The same seed draws the same tokens (0)")
       ->type_name("N")
       ->group("Measuring");
-  add_threads(verb, o.model.threads);
+  add_threads(verb, o.model.threads, "Measuring");
   add_output(verb, o.output);
   add_model(verb, o.model);
   add_arithmetic(verb, o.model);
@@ -44,7 +44,6 @@ void setup(CLI::App& verb, Options& o) {
 
 // Of the files that hold the weights.
 int64_t file_bytes(const fs::path& model) {
-  if (!fs::is_directory(model)) return static_cast<int64_t>(fs::file_size(model));
   uintmax_t bytes = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(model))
     if (entry.path().extension() == ".safetensors") bytes += entry.file_size();
@@ -57,17 +56,13 @@ int run(const Options& o) {
   const auto engine = load_engine(o.model, o.verbosity);
   const Interruption interruption;
   std::vector<NaturalResult> results;
-  int code = kOk;
-  try {
+  const int code = until_interrupted(results, [&] {
     ProgressBar bar("reading the prompt", o.verbosity);
     measure_natural(
         engine, resolve(o.sampling, *engine), o.tokens,
         [&](const NaturalResult& result) { results.push_back(result); },
         Watch{bar.fn(), interruption.token()});
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kInterrupted || results.empty()) throw;
-    code = kInterrupted;
-  }
+  });
   put(natural_report(this_host(), describe_model(*engine), results, file_bytes(engine->folder()),
                      peak_rss_bytes()),
       o.output);

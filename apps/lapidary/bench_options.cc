@@ -28,13 +28,6 @@ void put(const Report& report, const OutputOptions& o) {
   if (!file.flush()) fail_resource("{}: cannot write: {}", o.html, std::strerror(errno));
 }
 
-void add_threads(CLI::App& verb, int& threads) {
-  verb.add_option("-t,--threads", threads, "Threads (default: one per core)")
-      ->type_name("N")
-      ->envname("LAPIDARY_THREADS")
-      ->group("Measuring");
-}
-
 void add_probe_memory(CLI::App& verb, int64_t& mib) {
   verb.add_option("--memory", mib, "MiB to read through when memory is measured (1024)")
       ->type_name("N")

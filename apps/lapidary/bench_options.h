@@ -1,6 +1,8 @@
 // What the verbs of bench share.
 #pragma once
 
+#include "lapidary/error.h"
+
 #include "bench/reports.h"
 #include "common.h"
 
@@ -21,8 +23,19 @@ CLI::Validator between(T least, T most) {
   return CLI::Range(least, most).description("");
 }
 
-// -t of the verbs that run no model.
-void add_threads(CLI::App& verb, int& threads);
+// Calls fn(). An interruption once there are results is no failure: what is done is worth having.
+// Returns the exit code to go on with.
+template <class Results, class Fn>
+int until_interrupted(const Results& results, Fn&& fn) {
+  try {
+    fn();
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kInterrupted || results.empty()) throw;
+    return kInterrupted;
+  }
+  return kOk;
+}
+
 // --memory in MiB of the buffer that reading is measured with.
 void add_probe_memory(CLI::App& verb, int64_t& mib);
 

@@ -36,7 +36,7 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between(1, 1000))
       ->group("Measuring");
-  add_threads(verb, o.model.threads);
+  add_threads(verb, o.model.threads, "Measuring");
   add_output(verb, o.output);
   add_model(verb, o.model);
   add_arithmetic(verb, o.model);

@@ -73,6 +73,8 @@ struct ModelOptions {
   int64_t context = 0;
   bool no_memory_check = false;
 };
+// -t of every verb that computes; 0, the default, is one per core.
+void add_threads(CLI::App& verb, int& threads, const char* group);
 void add_model(CLI::App& verb, ModelOptions& options);       // -m alone
 void add_compute(CLI::App& verb, ModelOptions& options);     // -c, -t, and those of add_arithmetic
 void add_arithmetic(CLI::App& verb, ModelOptions& options);  // --compute, --kv-type, ...

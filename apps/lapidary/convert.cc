@@ -36,10 +36,7 @@ void setup(CLI::App& verb, Options& o) {
           {"f32", "f16", "bf16", "q8_0", "q4_0"});
   verb.add_flag("--force", o.gguf.overwrite, "Replace FILE if it is there")->group("Output");
   verb.add_flag("--json", o.json, "Print one JSON document")->group("Output");
-  verb.add_option("-t,--threads", o.gguf.threads, "Threads (default: one per core)")
-      ->type_name("N")
-      ->envname("LAPIDARY_THREADS")
-      ->group("General");
+  add_threads(verb, o.gguf.threads, "General");
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "GGUF is what llama.cpp reads. The tokenizer goes into the file; for a folder without one a "

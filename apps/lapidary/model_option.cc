@@ -19,6 +19,13 @@ void add_model(CLI::App& verb, ModelOptions& o) {
       ->group("Model");
 }
 
+void add_threads(CLI::App& verb, int& threads, const char* group) {
+  verb.add_option("-t,--threads", threads, "Threads (default, and 0: one per physical core)")
+      ->type_name("N")
+      ->envname("LAPIDARY_THREADS")
+      ->group(group);
+}
+
 void add_compute(CLI::App& verb, ModelOptions& o) {
   verb.add_option("-c,--context", o.context,
                   "Positions of the context (default: what the model was made for)")
@@ -29,10 +36,7 @@ void add_compute(CLI::App& verb, ModelOptions& o) {
           },
           ""))
       ->group("Model");
-  verb.add_option("-t,--threads", o.threads, "Threads (default, and 0: one per physical core)")
-      ->type_name("N")
-      ->envname("LAPIDARY_THREADS")
-      ->group("Model");
+  add_threads(verb, o.threads, "Model");
   verb.add_option("--threads-batch", o.threads_batch,
                   "Threads for prompts (default: as -t); -tb is the same")
       ->type_name("N")

@@ -55,10 +55,7 @@ void setup(CLI::App& verb, Options& o) {
   size("--head-dim", o.shape.head_dim, "Width of a head");
   size("--vocab", o.shape.vocab, "Rows of the embedding");
   size("--window", o.shape.window, "Keys that a sliding layer sees");
-  verb.add_option("-t,--threads", o.synth.threads, "Threads (default: one per core)")
-      ->type_name("N")
-      ->envname("LAPIDARY_THREADS")
-      ->group("General");
+  add_threads(verb, o.synth.threads, "General");
   add_verbosity(verb, o.verbosity);
   verb.footer(fmt::format("Presets:\n  {}", fmt::join(preset_names(), ", ")) +
               "\n\n"
