@@ -259,6 +259,25 @@ void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
   for (; t < a.x->tokens; ++t) tile.template operator()<1>(t);
 }
 
+// Packs a block of up to 64 rows. They are that many short pieces, too many streams for the
+// hardware to foresee: meanwhile asks for the next block of the panel or, after the last, for the
+// first of the next panel (past the end of the matrix that does nothing).
+template <class Q, int kBits>
+void pack_block(const WeightMatrix& w, const uint8_t* const* data, int64_t rows, int64_t block,
+                const QuadOrder& order, uint8_t* packed) {
+  constexpr int64_t kUnit = kQuantUnit * kBits / 8, kBlock = kQuantBlock * kBits / 8;
+  const int64_t begin = block * kBlock, row_bytes = w.row_bytes(), after = begin + kBlock;
+  const int64_t end = after < row_bytes ? after : row_bytes;
+  const int64_t next = after < row_bytes ? after : kPanel * row_bytes;
+  for (int64_t r = 0; r < rows; r += 16)
+    for (int64_t at = 0; begin + at < end; at += kUnit) {
+      if (at % 64 < kUnit)
+        for (int64_t i = r; i < r + 16; ++i) __builtin_prefetch(data[i] + next + at);
+      Q::template pack_unit<kBits>(data + r, begin + at, order,
+                                   packed + (r / 16 * kBlockUnits + at / kUnit) * kUnitBytes);
+    }
+}
+
 template <class F, class I, class Q, int kBits>
 void quantized_panels(const QuantizedMatmulArgs& a) {
   const WeightMatrix& w = *a.weight;
@@ -281,12 +300,7 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
       gather_scales<Q>(w, w.biases, row + r, biases + r, kPanel);
     }
     for (int64_t b = 0; b < a.x->blocks(); ++b) {
-      const int64_t begin = b * kQuantBlock;
-      const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
-      for (int64_t r = 0; r < rows; r += 16)
-        for (int64_t u = 0; u * kQuantUnit < cols; ++u)
-          Q::template pack_unit<kBits>(data + r, (begin + u * kQuantUnit) * kBits / 8, order,
-                                       packed + (r / 16 * kBlockUnits + u) * kUnitBytes);
+      pack_block<Q, kBits>(w, data, rows, b, order, packed);
       panel_block<F, I, Q, kBits>(a, b, packed, scales, biases, n, rows);
     }
   }
