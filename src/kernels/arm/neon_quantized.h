@@ -91,7 +91,7 @@ struct Q {
   template <int kBits, int kTokens>
   [[gnu::always_inline]] static void dot_units(const uint8_t* const* rows, int64_t offset,
                                                int64_t units, const int8_t* codes,
-                                               I (*out)[simd::kBlockUnits]) {
+                                               I (*out)[kQuantGroups]) {
     for (int64_t u = 0; u < units; ++u) {
       UnitCodes x[kTokens];
       int32x4_t start[kTokens];

@@ -70,22 +70,25 @@ void gather_scales(const WeightMatrix& w, const std::byte* table, const int64_t*
   const std::byte* data[16];
   for (int r = 0; r < 16; ++r) data[r] = table + row[r] * groups * size_of(w.dtype);
   int64_t g = 0;
-  if (w.dtype != DType::kF32)
-    for (; g + 8 <= groups; g += 8)
-      Q::transpose_8(data, g, w.dtype == DType::kBF16, out + g * stride, stride);
+  if (w.dtype != DType::kF32 && groups >= 8)
+    while (g < groups) {
+      const int64_t begin = g + 8 <= groups ? g : groups - 8;  // the last 8 may overlap
+      Q::transpose_8(data, begin, w.dtype == DType::kBF16, out + begin * stride, stride);
+      g = begin + 8;
+    }
   for (; g < groups; ++g)
     for (int r = 0; r < 16; ++r) out[g * stride + r] = float_at(data[r], w.dtype, g);
 }
 
 // y + step * sum over groups of (scale * dot + bias * sum), for 16 rows and one token.
-// dots: [groups]; scales, biases: [groups, stride]; sums: [groups].
+// dots: [groups, dots_stride]; scales, biases: [groups, stride]; sums: [groups].
 template <class F, class I>
-[[gnu::always_inline]] inline F fold_block(F y, const I* dots, int64_t groups, const float* scales,
-                                           const float* biases, int64_t stride, const float* sums,
-                                           float step) {
+[[gnu::always_inline]] inline F fold_block(F y, const I* dots, int64_t dots_stride, int64_t groups,
+                                           const float* scales, const float* biases, int64_t stride,
+                                           const float* sums, float step) {
   F s = F::zero();
   for (int64_t g = 0; g < groups; ++g) {
-    s = fma(F::load(scales + g * stride), F::from(dots[g]), s);
+    s = fma(F::load(scales + g * stride), F::from(dots[g * dots_stride]), s);
     s = fma(F::load(biases + g * stride), F::broadcast(sums[g]), s);
   }
   return fma(F::broadcast(step), s, y);
@@ -98,10 +101,9 @@ template <class F, class I>
 // group.
 struct RowCodes {
   const int8_t* codes[2];
-  int64_t copies;
 };
 static inline RowCodes split_halves(const QuantizedRows& x, int8_t* scratch) {
-  if (x.group != 32) return {{x.codes, nullptr}, 1};
+  if (x.group != 32) return {{x.codes, nullptr}};
   const int64_t bytes = x.blocks() * x.tokens * kQuantBlock;
   for (int64_t index = 0; index < kQuantUnit; ++index) {
     const int64_t from = unit_position(x.bits, 32, index), to = unit_position(x.bits, 64, index);
@@ -111,7 +113,7 @@ static inline RowCodes split_halves(const QuantizedRows& x, int8_t* scratch) {
       scratch[(1 - half) * bytes + unit + to] = 0;
     }
   }
-  return {{scratch, scratch + bytes}, 2};
+  return {{scratch, scratch + bytes}};
 }
 
 // Dots of the groups of one block, [kTokens][kQuantGroups], for 16 rows. `cell` is the offset of
@@ -120,17 +122,21 @@ template <class I, class Q, int kBits, int kTokens>
 [[gnu::always_inline]] inline void block_dots(const uint8_t* const* rows, int64_t units,
                                               int64_t offset, const RowCodes& x, int group,
                                               int64_t cell, I (*dots)[kQuantGroups]) {
-  for (int64_t copy = 0; copy < x.copies; ++copy) {
-    I of_unit[kTokens][kBlockUnits];
-    Q::template dot_units<kBits, kTokens>(rows, offset, units, x.codes[copy] + cell, of_unit);
+  const auto units_of = [&](int64_t copy, I(*out)[kQuantGroups]) {
+    Q::template dot_units<kBits, kTokens>(rows, offset, units, x.codes[copy] + cell, out);
+  };
+  if (group == 32) {
+    I halves[2][kTokens][kQuantGroups];
+    units_of(0, halves[0]);
+    units_of(1, halves[1]);
     for (int t = 0; t < kTokens; ++t)
-      for (int64_t u = 0; u < units; ++u) {
-        if (group == 128 && u % 2 == 1)
-          dots[t][u / 2] = dots[t][u / 2] + of_unit[t][u];
-        else
-          dots[t][group == 128 ? u / 2 : u * x.copies + copy] = of_unit[t][u];
-      }
+      for (int64_t g = 0; g < 2 * units; ++g) dots[t][g] = halves[g % 2][t][g / 2];
+    return;
   }
+  units_of(0, dots);
+  if (group == 128)
+    for (int t = 0; t < kTokens; ++t)
+      for (int64_t g = 0; g < units / 2; ++g) dots[t][g] = dots[t][2 * g] + dots[t][2 * g + 1];
 }
 
 template <class F, class I, class Q, int kBits, int kTokens>
@@ -145,16 +151,17 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
   gather_scales<Q>(w, w.biases, row, biases, 16);
   F y[kTokens];
   for (F& sum : y) sum = F::zero();
-  for (int64_t b = 0; b < x.blocks(); ++b) {
+  const int64_t row_groups = w.row_groups(), block_groups = kQuantBlock / w.group;
+  for (int64_t b = 0, g = 0; g < row_groups; ++b, g += block_groups) {
     const int64_t begin = b * kQuantBlock, cell = b * kTokens;
     const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
-    const int64_t groups = cols / w.group, first_group = begin / w.group;
+    const int64_t groups = row_groups - g < block_groups ? row_groups - g : block_groups;
     I dots[kTokens][kQuantGroups];
     block_dots<I, Q, kBits, kTokens>(data, cols / kQuantUnit, begin * kBits / 8, codes, w.group,
                                      cell * kQuantBlock, dots);
     for (int t = 0; t < kTokens; ++t)
-      y[t] = fold_block(y[t], dots[t], groups, scales + first_group * 16, biases + first_group * 16,
-                        16, x.sums + (cell + t) * kQuantGroups, x.steps[cell + t]);
+      y[t] = fold_block(y[t], dots[t], 1, groups, scales + g * 16, biases + g * 16, 16,
+                        x.sums + (cell + t) * kQuantGroups, x.steps[cell + t]);
   }
   for (int t = 0; t < kTokens; ++t) {
     float lanes[16];
@@ -163,23 +170,56 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
   }
 }
 
+// The rows that 16 lanes take, tile after tile. Lane r walks its own `tiles` rows, from the r-th of
+// them around: lanes that stood at the same place a power of two apart would share the few places
+// of one set of the cache. Rows past the end repeat the last; what comes of them is the same.
+class LaneRows {
+ public:
+  LaneRows(int64_t first, int64_t last)
+      : first_(first), last_(last), tiles_((last - first + 15) / 16) {
+    for (int64_t r = 0; r < 16; ++r) place_[r] = r % tiles_;
+  }
+  int64_t tiles() const { return tiles_; }
+  // The next tile's; around to the first after the last.
+  void take(int64_t* row) {
+    for (int64_t r = 0; r < 16; ++r) {
+      const int64_t wanted = first_ + r * tiles_ + place_[r];
+      row[r] = wanted < last_ ? wanted : last_ - 1;
+      place_[r] = place_[r] + 1 < tiles_ ? place_[r] + 1 : 0;
+    }
+  }
+
+ private:
+  int64_t first_, last_, tiles_;
+  int64_t place_[16];
+};
+
+// The scales and biases of a tile's rows lie on 32 streams of a few bytes per tile, more than the
+// hardware foresees. A row's first line was its neighbour's last. (Always inline: GCC 12 takes a
+// function that only prefetches for one without effect, and drops the call.)
+[[gnu::always_inline]] static inline void prefetch_scales(const WeightMatrix& w,
+                                                          const int64_t* row) {
+  const int64_t bytes = w.row_groups() * size_of(w.dtype);
+  for (const std::byte* table : {w.scales, w.biases})
+    for (int r = 0; r < 16; ++r)
+      for (int64_t at = bytes - 1; at >= 0; at -= 64)
+        __builtin_prefetch(table + row[r] * bytes + at);
+}
+
 template <class F, class I, class Q, int kBits, int kTokens>
 void quantized_rows(const QuantizedMatmulArgs& a) {
+  if (a.first_row >= a.last_row) return;
   float* scales = a.scratch;
   float* biases = scales + 16 * a.weight->row_groups();
   const RowCodes codes =
       split_halves(*a.x, reinterpret_cast<int8_t*>(biases + 16 * a.weight->row_groups()));
-  const int64_t rows = a.last_row - a.first_row, tiles = (rows + 15) / 16;
-  for (int64_t i = 0; i < tiles; ++i) {
-    // Lane r walks its own `tiles` rows, from the r-th of them around: lanes that stood at the same
-    // place a power of two apart would share the few places of one set of the cache. Rows past the
-    // end repeat the last; what comes of them is the same.
-    int64_t row[16];
-    for (int64_t r = 0; r < 16; ++r) {
-      const int64_t wanted = a.first_row + r * tiles + (i + r) % tiles;
-      row[r] = wanted < a.last_row ? wanted : a.last_row - 1;
-    }
-    rows_tile<F, I, Q, kBits, kTokens>(a, row, codes, scales, biases);
+  LaneRows lanes(a.first_row, a.last_row);
+  int64_t rows[2][16];  // of this tile and the next, in turn
+  lanes.take(rows[0]);
+  for (int64_t i = 0; i < lanes.tiles(); ++i) {
+    lanes.take(rows[(i + 1) % 2]);
+    prefetch_scales(*a.weight, rows[(i + 1) % 2]);
+    rows_tile<F, I, Q, kBits, kTokens>(a, rows[i % 2], codes, scales, biases);
   }
 }
 
@@ -233,11 +273,9 @@ void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t, const uint8_
                                    dots);
   for (int i = 0; i < kTokens; ++i) {
     float* out = a.y + (t + i) * a.weight->rows + n;
-    I of_token[kQuantGroups];
-    for (int64_t g = 0; g < groups; ++g) of_token[g] = dots[g][i];
     const F before = b == 0 ? F::zero() : load_piece<F>(out, rows);
     store_piece(out,
-                fold_block(before, of_token, groups, scales, biases, kPanel,
+                fold_block(before, &dots[0][i], kTokens, groups, scales, biases, kPanel,
                            x.sums + (cell + i) * kQuantGroups, x.steps[cell + i]),
                 rows);
   }

@@ -67,7 +67,7 @@ struct Q {
   template <int kBits, int kTokens>
   [[gnu::always_inline]] static void dot_units(const uint8_t* const* rows, int64_t offset,
                                                int64_t units, const int8_t* codes,
-                                               I (*out)[simd::kBlockUnits]) {
+                                               I (*out)[kQuantGroups]) {
     for (int64_t u = 0; u < units; ++u) {
       UnitCodes x[kTokens];
       for (int t = 0; t < kTokens; ++t) {
@@ -75,16 +75,13 @@ struct Q {
         x[t] = {{load(p), load(p + 32)}};
       }
       const int64_t at = offset + u * (kQuantUnit * kBits / 8);
-      __m256i sums[2][kTokens];
       for (int half = 0; half < 2; ++half) {
-        __m256i dots[kTokens][8];
-        for (int r = 0; r < 8; ++r) {
-          const UnitCodes w = unpack<kBits>(rows[8 * half + r] + at);
-          for (int t = 0; t < kTokens; ++t) dots[t][r] = dot<kBits>(w, x[t]);
-        }
-        for (int t = 0; t < kTokens; ++t) sums[half][t] = sum_of_each(dots[t]);
+        __m256i dots[2][kTokens];
+        for (int four = 0; four < 2; ++four)
+          dots_of_4_rows<kBits, kTokens>(rows + 8 * half + 4 * four, at, x, dots[four]);
+        for (int t = 0; t < kTokens; ++t)
+          (half == 0 ? out[t][u].lo : out[t][u].hi) = add_halves(dots[0][t], dots[1][t]);
       }
-      for (int t = 0; t < kTokens; ++t) out[t][u] = {sums[0][t], sums[1][t]};
     }
   }
 
@@ -166,61 +163,91 @@ struct Q {
       return {{spread<kBits>(p), spread<kBits>(p + 4 * kBits)}};
   }
 
-  // 8 sums of 32 bits that together are the dot product of a unit.
-  template <int kBits>
-  [[gnu::always_inline]] static __m256i dot(const UnitCodes& w, const UnitCodes& x) {
-    const __m256i one = _mm256_set1_epi16(1);
-    const auto pairs = [&](__m256i a, __m256i b) {
-      return _mm256_add_epi16(_mm256_maddubs_epi16(a, x.part[0]),
-                              _mm256_maddubs_epi16(b, x.part[1]));
-    };
-    if constexpr (kBits < 8) return _mm256_madd_epi16(pairs(w.part[0], w.part[1]), one);
-    const __m256i mask = _mm256_set1_epi8(15);
-    const auto high = [&](__m256i a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), mask); };
-    const __m256i low = pairs(_mm256_and_si256(w.part[0], mask), _mm256_and_si256(w.part[1], mask));
-    return _mm256_add_epi32(
-        _mm256_madd_epi16(low, one),
-        _mm256_madd_epi16(pairs(high(w.part[0]), high(w.part[1])), _mm256_set1_epi16(16)));
-  }
-
-  // Lane r: the sum over the lanes of v[r].
-  static __m256i sum_of_each(const __m256i* v) {
-    const auto pair = [](__m256i a, __m256i b) {
-      return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-    };
-    const auto four = [](__m256i ab, __m256i cd) {
-      return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-    };
-    const __m256i low = four(pair(v[0], v[1]), pair(v[2], v[3]));
-    const __m256i high = four(pair(v[4], v[5]), pair(v[6], v[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
-                            _mm256_permute2x128_si256(low, high, 0x31));
-  }
-
   enum Part { kWhole, kLowNibble, kHighNibble };  // of a code
 
-  // Adds the dots over `count` quads of that part of every code; sums of 16 bits take at most
-  // kQuads quads.
-  template <int kTokens, int kQuads, Part kPart>
+  template <Part kPart>
+  static __m256i part_of(__m256i codes) {
+    if constexpr (kPart == kWhole) return codes;
+    const __m256i shifted = kPart == kHighNibble ? _mm256_srli_epi16(codes, 4) : codes;
+    return _mm256_and_si256(shifted, _mm256_set1_epi8(15));
+  }
+
+  // Lanes r and r + 4 together: the dot of a unit of row r with a token; a vector per token.
+  template <int kBits, int kTokens>
+  [[gnu::always_inline]] static void dots_of_4_rows(const uint8_t* const* rows, int64_t at,
+                                                    const UnitCodes* x, __m256i* dots) {
+    if constexpr (kBits == 8) {
+      __m256i high[kTokens];
+      dots_of_part<8, kTokens, kLowNibble>(rows, at, x, dots);
+      dots_of_part<8, kTokens, kHighNibble>(rows, at, x, high);
+      for (int t = 0; t < kTokens; ++t)
+        dots[t] = _mm256_add_epi32(dots[t], _mm256_slli_epi32(high[t], 4));
+    } else {
+      dots_of_part<kBits, kTokens, kWhole>(rows, at, x, dots);
+    }
+  }
+
+  template <int kBits, int kTokens, Part kPart>
+  [[gnu::always_inline]] static void dots_of_part(const uint8_t* const* rows, int64_t at,
+                                                  const UnitCodes* x, __m256i* dots) {
+    __m256i sums[kTokens][4];
+    for (int r = 0; r < 4; ++r) {
+      const uint8_t* row = rows[r];
+      asm("" : "+r"(row));  // otherwise GCC 12 moves the weights through the stack
+      const UnitCodes w = unpack<kBits>(row + at);
+      const __m256i low = part_of<kPart>(w.part[0]), high = part_of<kPart>(w.part[1]);
+      for (int t = 0; t < kTokens; ++t) {
+        sums[t][r] = _mm256_add_epi16(_mm256_maddubs_epi16(low, x[t].part[0]),
+                                      _mm256_maddubs_epi16(high, x[t].part[1]));
+        if (kTokens > 1) asm volatile("" : "+x"(sums[t][r]));  // one row after another
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) dots[t] = sum_of_each<quads_per_sum(kBits)>(sums[t]);
+  }
+
+  // Lanes r and r + 4 together: the sum over the lanes of v[r], which are 16 bits wide and sum 2
+  // pairs each. They are added up in 16 bits for as long as kFit pairs fit.
+  template <int kFit>
+  [[gnu::always_inline]] static __m256i sum_of_each(const __m256i* v) {
+    const auto two = [](__m256i a, __m256i b) {
+      if constexpr (kFit < 4) {
+        a = widen(a);
+        b = widen(b);
+      }
+      const __m256i lows = _mm256_unpacklo_epi32(a, b), highs = _mm256_unpackhi_epi32(a, b);
+      if constexpr (kFit < 4) return _mm256_add_epi32(lows, highs);
+      const __m256i sum = _mm256_add_epi16(lows, highs);
+      return kFit < 8 ? widen(sum) : sum;
+    };
+    const __m256i a = two(v[0], v[1]), b = two(v[2], v[3]);
+    const __m256i lows = _mm256_unpacklo_epi64(a, b), highs = _mm256_unpackhi_epi64(a, b);
+    if constexpr (kFit < 8) return _mm256_add_epi32(lows, highs);
+    return widen(_mm256_add_epi16(lows, highs));
+  }
+  // The sums of lanes r and r + 4: of a in lanes 0-3, of b in 4-7.
+  static __m256i add_halves(__m256i a, __m256i b) {
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+                            _mm256_permute2x128_si256(a, b, 0x31));
+  }
+  static __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+
+  // Adds the dots over `count` quads, 8 or 16, of that part of every code; sums of 16 bits take at
+  // most kFit quads.
+  template <int kTokens, int kFit, Part kPart>
   [[gnu::always_inline]] static void add_quads(const uint8_t* unit, int count, const int8_t* codes,
                                                I* dots) {
+    constexpr int kQuads = kFit < 8 ? kFit : 8;
     const __m256i weight = _mm256_set1_epi16(kPart == kHighNibble ? 16 : 1);
-    const auto code = [&](const uint8_t* p) {
-      const __m256i c = load(p);
-      if constexpr (kPart == kWhole) return c;
-      const __m256i shifted = kPart == kHighNibble ? _mm256_srli_epi16(c, 4) : c;
-      return _mm256_and_si256(shifted, _mm256_set1_epi8(15));
-    };
     for (int first = 0; first < count; first += kQuads) {
-      const int last = count - first < kQuads ? count : first + kQuads;
       I sums[kTokens];
       for (I& sum : sums) sum = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-#pragma GCC unroll 2  // unrolled further, or without the barrier below, GCC 12 spills the sums
-      for (int quad = first; quad < last; ++quad) {
-        const __m256i low = code(unit + 64 * quad), high = code(unit + 64 * quad + 32);
+#pragma GCC unroll 8  // in a loop, or without the barrier below, GCC 12 moves or spills the sums
+      for (int quad = 0; quad < kQuads; ++quad) {
+        const uint8_t* w = unit + 64 * (first + quad);
+        const __m256i low = part_of<kPart>(load(w)), high = part_of<kPart>(load(w + 32));
         for (int t = 0; t < kTokens; ++t) {
           const __m256i x = _mm256_set1_epi32(read_as<int32_t>(
-              reinterpret_cast<const uint8_t*>(codes + t * kQuantBlock + 4 * quad)));
+              reinterpret_cast<const uint8_t*>(codes + t * kQuantBlock + 4 * (first + quad))));
           sums[t].lo = _mm256_add_epi16(sums[t].lo, _mm256_maddubs_epi16(low, x));
           sums[t].hi = _mm256_add_epi16(sums[t].hi, _mm256_maddubs_epi16(high, x));
           asm volatile("" : "+x"(sums[t].lo), "+x"(sums[t].hi));  // one token after another

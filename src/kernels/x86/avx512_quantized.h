@@ -50,7 +50,7 @@ struct Q {
   template <int kBits, int kTokens>
   [[gnu::always_inline]] static void dot_units(const uint8_t* const* rows, int64_t offset,
                                                int64_t units, const int8_t* codes,
-                                               I (*out)[simd::kBlockUnits]) {
+                                               I (*out)[kQuantGroups]) {
     constexpr int64_t kUnit = kQuantUnit * kBits / 8;
     int64_t u = 0;
     for (; u + 2 <= units; u += 2)
@@ -141,7 +141,7 @@ struct Q {
   // Two units of 16 rows. Lanes 0-7 of a row's sums belong to the first, lanes 8-15 to the second.
   template <int kBits, int kTokens>
   [[gnu::always_inline]] static void dot_two(const uint8_t* const* rows, int64_t offset,
-                                             const int8_t* codes, I (*out)[simd::kBlockUnits],
+                                             const int8_t* codes, I (*out)[kQuantGroups],
                                              int64_t u) {
     constexpr int64_t kUnit = kQuantUnit * kBits / 8;
     __m512i x[kTokens][2];
@@ -181,7 +181,7 @@ struct Q {
   // The last unit of a matrix whose width is an odd number of them.
   template <int kBits, int kTokens>
   static void dot_one(const uint8_t* const* rows, int64_t offset, const int8_t* codes,
-                      I (*out)[simd::kBlockUnits], int64_t u) {
+                      I (*out)[kQuantGroups], int64_t u) {
     for (int t = 0; t < kTokens; ++t) {
       const __m512i x = _mm512_loadu_si512(codes + t * kQuantBlock);
       alignas(64) int32_t sums[16];
