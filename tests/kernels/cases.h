@@ -12,18 +12,31 @@
 #include "kernels/kernels.h"
 #include "kernels/kv_rows.h"
 #if defined(__x86_64__)
-#include "kernels/tile_model.h"
+#include "kernels/avx512_emulated.h"
 #endif
 
 namespace lapidary {
 
-// What this machine can run, and the model of the tile kernels.
+// What this machine can run, and what is emulated on it.
 inline std::vector<const Kernels*> tables_under_test() {
   std::vector<const Kernels*> list;
   for (const Kernels* table : supported_kernels()) list.push_back(table);
 #if defined(__x86_64__)
-  if (list.size() > 1) list.push_back(&tile_model_kernels());
+  if (list.size() > 1)
+    for (const Kernels* table : emulated_kernels()) list.push_back(table);
 #endif
+  return list;
+}
+
+// Of these, one for each `function`: AMX's table has most of them from AVX-512's.
+template <class Function>
+std::vector<const Kernels*> tables_under_test(Function Kernels::*function) {
+  std::vector<const Kernels*> list;
+  for (const Kernels* table : tables_under_test())
+    if (std::none_of(list.begin(), list.end(), [&](const Kernels* earlier) {
+          return earlier->*function == table->*function;
+        }))
+      list.push_back(table);
   return list;
 }
 

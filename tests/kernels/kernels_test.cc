@@ -33,7 +33,7 @@ TEST(Kernels, MatmulIsWithinItsRoundingBoundOfTheDefinition) {
     constexpr int64_t kTokens = 9;
     const std::vector<float> x = random_floats(kTokens * w.cols, 2);
     const std::vector<float> expected = product(ref::kernels(), w, x.data(), kTokens, kRows);
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::matmul)) {
       const std::vector<float> got = product(*table, w, x.data(), kTokens, kRows);
       for (int64_t t = 0; t < kTokens; ++t)
         for (int64_t n = 0; n < kRows; ++n) {
@@ -56,7 +56,7 @@ TEST(Kernels, MatmulGivesARowTheSameBitsInEveryBatchSplitAndInstructionSet) {
     constexpr int64_t kTokens = 55;  // more than one group
     const std::vector<float> x = random_floats(kTokens * w.cols, 2);
     std::vector<float> alone;  // by the first vector table, token by token
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::matmul)) {
       if (table->isa == "ref") continue;
       if (alone.empty())
         for (int64_t t = 0; t < kTokens; ++t) {
@@ -91,7 +91,7 @@ TEST(Kernels, ActivationsAreRoundedAlikeOnEveryInstructionSet) {
         ASSERT_TRUE(within(back, x[static_cast<size_t>(t * w.cols + k)], step * 0.50001))
             << describe(w) << " token " << t << " column " << k;
       }
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::quantize)) {
       const Rounded got(*table, w, x.data(), 3);
       ASSERT_EQ(got.codes, expected.codes) << table->isa << " " << describe(w);
       ASSERT_EQ(got.steps, expected.steps) << table->isa << " " << describe(w);
@@ -107,7 +107,7 @@ TEST(Kernels, QuantizedMatmulIsWithinItsRoundingBoundOfTheDefinition) {
     std::vector<float> x = random_floats(kTokens * w.cols, 2);
     const Rounded rounded(ref::kernels(), w, x.data(), kTokens);
     const auto expected = quantized_product(ref::kernels(), w, rounded.view, kRows);
-    for (const Kernels* table : tables_under_test()) {
+    for (const Kernels* table : tables_under_test(&Kernels::quantized_matmul)) {
       const auto got = quantized_product(*table, w, rounded.view, kRows);
       for (int64_t t = 0; t < kTokens; ++t)
         for (int64_t n = 0; n < kRows; ++n) {
@@ -137,7 +137,7 @@ TEST(Kernels, QuantizedMatmulGivesARowTheSameBitsInEveryBatchSplitAndInstruction
     const WeightMatrix& w = m.view;
     const std::vector<float> x = random_floats(kTokens * w.cols, 2);
     std::vector<float> alone;  // by the first vector table, token by token
-    for (const Kernels* table : tables_under_test()) {
+    for (const Kernels* table : tables_under_test(&Kernels::quantized_matmul)) {
       if (table->isa == "ref") continue;
       if (alone.empty())
         for (int64_t t = 0; t < kTokens; ++t) {
@@ -160,7 +160,7 @@ TEST(Kernels, QuantizedMatmulGivesARowTheSameBitsInEveryBatchSplitAndInstruction
 TEST(Kernels, DequantizeRowEqualsTheDefinition) {
   for (const TestMatrix& m : all_formats(3)) {
     const WeightMatrix& w = m.view;
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::dequantize_row)) {
       std::vector<float> out(static_cast<size_t>(w.cols), NAN);
       table->dequantize_row(w, 2, out.data());
       for (int64_t k = 0; k < w.cols; ++k)
@@ -175,7 +175,7 @@ TEST(Kernels, RmsNorm) {
     const auto x = random_floats(n, 1, 3), weight = random_floats(n, 2);
     std::vector<float> expected(x.size()), got(x.size());
     ref::kernels().rms_norm(x.data(), weight.data(), 1e-6f, n, expected.data());
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::rms_norm)) {
       table->rms_norm(x.data(), weight.data(), 1e-6f, n, got.data());
       for (size_t i = 0; i < x.size(); ++i)  // the root halves the sum's error; then 5 roundings
         ASSERT_TRUE(within(got[i], expected[i],
@@ -193,7 +193,7 @@ TEST(Kernels, GeluMul) {
   const auto n = static_cast<int64_t>(x.size());
   std::vector<float> expected = x;
   ref::kernels().gelu_mul(expected.data(), up.data(), n);
-  for (const Kernels* table : supported_kernels()) {
+  for (const Kernels* table : tables_under_test(&Kernels::gelu_mul)) {
     std::vector<float> got = x;
     table->gelu_mul(got.data(), up.data(), n);
     for (size_t i = 0; i < x.size(); ++i) {
@@ -214,7 +214,7 @@ TEST(Kernels, Softcap) {
   const auto n = static_cast<int64_t>(x.size());
   std::vector<float> expected = x;
   ref::kernels().softcap(expected.data(), n, 30);
-  for (const Kernels* table : supported_kernels()) {
+  for (const Kernels* table : tables_under_test(&Kernels::softcap)) {
     std::vector<float> got = x;
     table->softcap(got.data(), n, 30);
     for (size_t i = 0; i < x.size(); ++i)
@@ -225,7 +225,7 @@ TEST(Kernels, Softcap) {
 TEST(Kernels, AttendIsWithinItsRoundingBoundOfTheDefinition) {
   for (const AttentionCase& c : attention_cases()) {
     const auto expected = c.run(ref::kernels(), 0, kAttendRows);
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::attend)) {
       const auto got = c.run(*table, 0, kAttendRows);
       const auto pieces = c.run_in_pieces(*table, 0, kAttendRows);
       for (size_t i = 0; i < got.size(); ++i) {
@@ -247,7 +247,7 @@ TEST(Kernels, AttendIsWithinItsRoundingBoundOfTheDefinition) {
 TEST(Kernels, AttendGivesARowTheSameBitsAloneAndTogetherOnEveryInstructionSet) {
   for (const AttentionCase& c : attention_cases()) {
     std::vector<float> alone;
-    for (const Kernels* table : supported_kernels()) {
+    for (const Kernels* table : tables_under_test(&Kernels::attend)) {
       if (table->isa == "ref") continue;
       if (alone.empty())
         for (int r = 0; r < kAttendRows; ++r) {
