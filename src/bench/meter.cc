@@ -109,6 +109,7 @@ Units units_of(std::string_view isa) {
   const ComputeProbe* avx512 = find_compute_probe("avx512 f32");
   if (isa == "avx512") return {avx512, find_compute_probe("avx512 vnni int8")};
   if (isa == "amx") return {avx512, find_compute_probe("amx int8")};
+  if (isa == "neon") return {find_compute_probe("neon f32"), find_compute_probe("neon int8")};
   return {};
 }
 

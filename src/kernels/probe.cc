@@ -9,6 +9,9 @@
 #include "kernels/x86/amx_permission.h"
 #include "kernels/x86/cpu.h"
 #include "kernels/x86/probes.h"
+#elif defined(__aarch64__)
+#include "kernels/arm/cpu.h"
+#include "kernels/arm/probes.h"
 #endif
 
 namespace lapidary {
@@ -63,6 +66,13 @@ std::span<const ComputeProbe> compute_probes() {
          tiles && cpu.amx_bf16},
     };
   }();
+  return probes;
+#elif defined(__aarch64__)
+  constexpr int64_t kOps = neon::kProbeChains * 2;
+  static const ComputeProbe probes[] = {
+      {"neon f32", "neon", "fmla 4s", "FLOP", 4 * kOps, neon::probe_f32, true},
+      {"neon int8", "neon", "sdot 4s", "OP", 16 * kOps, neon::probe_int8, arm::cpu().dotprod},
+  };
   return probes;
 #else
   return {};

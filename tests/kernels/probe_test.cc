@@ -8,6 +8,7 @@
 
 #include "base/aligned_vector.h"
 #include "base/rng.h"
+#include "kernels/kernels.h"
 
 namespace lapidary {
 namespace {
@@ -40,6 +41,16 @@ TEST(Probe, NamesAreUniqueAndSupportedProbesRun) {
     if (probe.supported) probe.run(10);
   }
   EXPECT_EQ(find_compute_probe("abacus"), nullptr);
+}
+
+TEST(Probe, EveryVectorTableOfThisMachineHasProbesOfFloatsAndOfIntegers) {
+  for (const Kernels* table : supported_kernels()) {
+    if (table->isa == "ref") continue;
+    std::set<std::string_view> units;
+    for (const ComputeProbe& probe : compute_probes())
+      if (probe.supported && probe.isa == table->isa) units.insert(probe.unit);
+    EXPECT_EQ(units, (std::set<std::string_view>{"FLOP", "OP"})) << table->isa;
+  }
 }
 
 }  // namespace
