@@ -20,6 +20,15 @@ std::filesystem::path temporary_name(const std::filesystem::path& path) {
 
 }  // namespace
 
+int reserve(int fd, int64_t size) {
+  int code = 0;
+  do {
+    code = size == 0 || ::fallocate(fd, 0, 0, size) == 0 ? 0 : errno;
+  } while (code == EINTR);
+  if (code == 0 || code == ENOSPC || code == EDQUOT || code == EFBIG) return code;
+  return ::ftruncate(fd, size) == 0 ? 0 : errno;
+}
+
 OutputFile::~OutputFile() {
   remove_temporary();
 }
@@ -34,13 +43,8 @@ void OutputFile::create(int64_t size) {
   }
   // Takes the room at once: a full disk is known before the work of making the data is done. Where
   // the file system cannot do that, write() will say so.
-  int code = 0;
-  do {
-    code = ::fallocate(fd_, 0, 0, size) == 0 ? 0 : errno;
-  } while (code == EINTR);
-  if (code == ENOSPC || code == EDQUOT || code == EFBIG)
+  if (const int code = reserve(fd_, size); code != 0)
     fail_and_remove(fmt::format("cannot write {} bytes", size), code);
-  if (code != 0 && ::ftruncate(fd_, size) != 0) fail_and_remove("cannot write", errno);
 }
 
 void OutputFile::put(std::span<const std::byte> bytes, int64_t position) {

@@ -9,6 +9,10 @@
 
 namespace lapidary {
 
+// Makes the open file `size` bytes long, of zeros, and takes the room for them where the file
+// system can do that. Returns 0, or the errno of a disk that has none or of a limit.
+int reserve(int fd, int64_t size);
+
 // The bytes go to a temporary file beside `path`, which takes its name in finish(), once they are
 // on disk. Until then `path` is untouched; without finish() the destructor removes the temporary.
 class OutputFile {
