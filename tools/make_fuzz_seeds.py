@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the safetensors and the GGUF fuzzer: small files, right and wrong in one way each.
+"""Writes the seeds of the safetensors, GGUF and hub fuzzers: small files, right and wrong in one way each.
 
   tools/make_fuzz_seeds.py [FOLDER]      tests/fuzz/corpus unless given
 
 A safetensors file: the header's length as u64, the header as JSON, the tensors' bytes. A GGUF file: magic, version, the
 numbers of tensors and of keys, the keys with types and values, the tensors' names, sizes, types and offsets, and from the
-next multiple of 32 the tensors' bytes.
+next multiple of 32 the tensors' bytes. A hub's answer: JSON with the commit and the files of a model.
 """
 import json
 import pathlib
@@ -85,9 +85,40 @@ def gguf_seeds():
     yield "ragged", gguf([], [place("a", [33], 2, 0)], 64)
 
 
+def listing(*siblings, sha="0123456789" * 4):
+    return json.dumps({"id": "org/name", "sha": sha, "siblings": list(siblings)}).encode()
+
+
+def sibling(name, **more):
+    return {"rfilename": name, "size": 5, "blobId": "ab" * 20} | more
+
+
+def hub_seeds():
+    lfs = {"sha256": "cd" * 32, "size": 7, "pointerSize": 134}
+    yield "empty", listing()
+    yield "two", listing(sibling("config.json"), sibling("model.safetensors", lfs=lfs))
+    yield "bare", listing({"rfilename": "README.md"}, {"rfilename": "sub/folder/config.json", "size": None})
+    yield "unicode", listing(sibling("mod\u00e8le \U0001f48e.json"))
+    yield "twice", listing(sibling("a"), sibling("a"))
+    for name, path in {"parent": "../x", "inner": "a/../../x", "absolute": "/etc/passwd", "dot": "./x", "slashes": "a//b",
+                       "ending": "a/", "backslash": "..\\x", "zero": "a\0b", "newline": "a\nb", "nothing": "",
+                       "long": "a" * 300}.items():
+        yield f"name_{name}", listing(sibling(path))
+    yield "hash", listing(sibling("a", blobId="../../x"))
+    yield "lfs_hash", listing(sibling("a", lfs=lfs | {"sha256": "cd"}))
+    yield "lfs_text", listing(sibling("a", lfs="cd"))
+    yield "size", listing(sibling("a", size=-7))
+    yield "size_float", listing(sibling("a", size=1e300))
+    yield "commit", listing(sha="main")
+    yield "no_commit", b'{"siblings": []}'
+    yield "no_list", b'{"sha": "' + b"0" * 40 + b'", "siblings": {"a": 1}}'
+    yield "deep", b"[" * 100
+    yield "page", b"<html>Sign in to the network</html>"
+
+
 def main():
     corpus = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "tests/fuzz/corpus"
-    for kind, seeds in (("safetensors", safetensors_seeds()), ("gguf", gguf_seeds())):
+    for kind, seeds in (("safetensors", safetensors_seeds()), ("gguf", gguf_seeds()), ("hub", hub_seeds())):
         folder = corpus / kind
         folder.mkdir(parents=True, exist_ok=True)
         for name, contents in seeds:
