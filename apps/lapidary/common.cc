@@ -250,15 +250,19 @@ std::string count_text(int64_t number) {
 
 struct ProgressBar::State {
   std::string label;
+  Unit unit;
   bool shown = false;
+  int64_t first_done = -1;
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point next =
       std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
 };
 
-ProgressBar::ProgressBar(std::string label, const Verbosity& verbosity) {
+ProgressBar::ProgressBar(std::string label, const Verbosity& verbosity, Unit unit) {
   if (!stderr_is_terminal() || verbosity.quiet) return;
   state_ = std::make_shared<State>();
   state_->label = std::move(label);
+  state_->unit = unit;
 }
 
 ProgressBar::~ProgressBar() {
@@ -269,15 +273,24 @@ ProgressFn ProgressBar::fn() {
   if (!state_) return {};
   return [state = state_](int64_t done, int64_t total) {
     const auto now = std::chrono::steady_clock::now();
+    if (state->first_done < 0) state->first_done = done;
     if (total <= 0 || now < state->next) return;
     state->next = now + std::chrono::milliseconds(100);
     state->shown = true;
-    constexpr int64_t kWidth = 40;
+    const size_t width = state->unit == Unit::kBytes ? 20 : 40;
     const auto share = static_cast<double>(done) / static_cast<double>(total);
-    const auto filled = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * kWidth);
-    std::fprintf(stderr, "\r%s [%s%s] %3.0f %%", state->label.c_str(),
-                 std::string(filled, '#').c_str(), std::string(kWidth - filled, '.').c_str(),
-                 100 * share);
+    const auto filled =
+        static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(width));
+    std::string amount;
+    if (state->unit == Unit::kBytes) {
+      const double seconds = std::chrono::duration<double>(now - state->start).count();
+      const double speed = static_cast<double>(done - state->first_done) / seconds;
+      amount = fmt::format(" of {}, {}/s\033[K", bytes_text(total),
+                           bytes_text(static_cast<int64_t>(speed)));
+    }
+    std::fprintf(stderr, "\r%s [%s%s] %3.0f %%%s", state->label.c_str(),
+                 std::string(filled, '#').c_str(), std::string(width - filled, '.').c_str(),
+                 100 * share, amount.c_str());
   };
 }
 
@@ -304,6 +317,7 @@ void install_signal_handlers() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);  // out() sees it
+  std::signal(SIGXFSZ, SIG_IGN);  // and so does whoever writes more than ulimit -f allows
 }
 
 const char* name_of(FinishReason reason) {

@@ -18,6 +18,7 @@
 
 #include "lapidary/engine.h"
 #include "lapidary/generate.h"
+#include "lapidary/hub.h"
 #include "lapidary/progress.h"
 
 namespace lapidary::cli {
@@ -78,6 +79,9 @@ void add_threads(CLI::App& verb, int& threads, const char* group);
 void add_model(CLI::App& verb, ModelOptions& options);       // -m alone
 void add_compute(CLI::App& verb, ModelOptions& options);     // -c, -t, and those of add_arithmetic
 void add_arithmetic(CLI::App& verb, ModelOptions& options);  // --compute, --kv-type, ...
+// `model` if there is such a path or it cannot be a name of the hub, else the snapshot of that name
+// in the hub's cache. The network is never asked. Throws Error{kInput} if it was never fetched.
+std::filesystem::path model_path(const std::string& model);
 // The folder that -m names or, without it, the built-in model's, said on stderr unless quiet.
 std::filesystem::path model_folder(const ModelOptions& options, const Verbosity& verbosity);
 std::shared_ptr<const Engine> load_engine(const ModelOptions& options, const Verbosity& verbosity);
@@ -117,6 +121,9 @@ std::vector<Token> parse_ids(std::string_view text, const std::string& what);
 std::string read_file(const std::filesystem::path& path);
 std::string read_stdin();
 
+// The name of a model of the hub in `text`. Throws Error{kUsage} when it is none.
+HubName hub_name(const std::string& text);
+
 // ---- output
 
 // stdout cannot take any more because nobody reads it.
@@ -132,10 +139,12 @@ bool stderr_is_terminal();
 std::string bytes_text(int64_t bytes);   // "1.25 GiB"
 std::string count_text(int64_t number);  // "1,234,567"
 
-// A bar on stderr, if that is a terminal, for work that takes more than half a second.
+// A bar on stderr, if that is a terminal, for work that takes more than half a second. When its
+// units are bytes it tells how many, and how fast they come.
 class ProgressBar {
  public:
-  ProgressBar(std::string label, const Verbosity& verbosity);
+  enum class Unit { kSteps, kBytes };
+  ProgressBar(std::string label, const Verbosity& verbosity, Unit unit = Unit::kSteps);
   ~ProgressBar();
   ProgressFn fn();
 

@@ -21,7 +21,9 @@ struct Options {
 };
 
 void setup(CLI::App& verb, Options& o) {
-  verb.add_option("IN", o.input, "The folder of the model")->type_name("DIR")->required();
+  verb.add_option("IN", o.input, "The folder of the model, or its name in the hub's cache")
+      ->type_name("DIR")
+      ->required();
   verb.add_option("-o,--output", o.output, "The file to write")
       ->type_name("FILE")
       ->required()
@@ -58,7 +60,8 @@ int run(const Options& o) {
   GgufSummary made;
   {
     ProgressBar bar("writing", o.verbosity);
-    made = export_gguf(o.input, o.output, o.gguf, Watch{bar.fn(), interruption.token()});
+    made =
+        export_gguf(model_path(o.input), o.output, o.gguf, Watch{bar.fn(), interruption.token()});
   }
   const double seconds = clock.seconds();
   if (o.json)

@@ -13,7 +13,9 @@ namespace lapidary::cli {
 namespace fs = std::filesystem;
 
 void add_model(CLI::App& verb, ModelOptions& o) {
-  verb.add_option("-m,--model", o.model, "A model's folder (default: the built-in model)")
+  verb.add_option("-m,--model", o.model,
+                  "A model's folder, or the name of one that lapidary pull has fetched: "
+                  "google/gemma-3-1b-it (default: the built-in model)")
       ->type_name("DIR")
       ->envname("LAPIDARY_MODEL")
       ->group("Model");
@@ -78,8 +80,26 @@ fs::path built_in_model() {
 
 }  // namespace
 
+HubName hub_name(const std::string& text) {
+  if (auto name = parse_hub_name(text)) return *name;
+  throw Error(ErrorKind::kUsage, fmt::format("'{}' is not the name of a model of the hub", text),
+              "expected ORG/NAME or ORG/NAME@REVISION, as in google/gemma-3-1b-it");
+}
+
+fs::path model_path(const std::string& model) {
+  std::error_code error;
+  const auto name = parse_hub_name(model);
+  if (fs::exists(model, error) || !name || name->repo.find('/') == std::string::npos) return model;
+  const fs::path cache = hub_cache_folder();
+  if (const auto snapshot = find_snapshot(cache, *name)) return *snapshot;
+  throw Error(
+      ErrorKind::kInput,
+      fmt::format("{}: no such folder, and no such model in the cache {}", model, cache.string()),
+      "lapidary pull " + model + " fetches it, if the hub has it");
+}
+
 fs::path model_folder(const ModelOptions& o, const Verbosity& verbosity) {
-  if (!o.model.empty()) return o.model;
+  if (!o.model.empty()) return model_path(o.model);
   const fs::path folder = built_in_model();
   if (!verbosity.quiet) note("lapidary: no -m given, using the built-in model " + folder.string());
   return folder;
