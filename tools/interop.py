@@ -10,6 +10,8 @@ The bounds are on rms(difference) / std(logits).
         which is 6e-6 for the longest here (n = 9216), and the residual stream adds some 4 such errors per layer at
         random: sqrt(4 * 26) * 6e-6 = 6e-5.
 
+Beside the numbers, the hub's cache is shared with huggingface_hub: see tools/interop_hub.py.
+
 mlx-lm is asked for float32 too: left in bfloat16 it is off from itself by a tenth of the standard deviation, which
 would say nothing of lapidary.
 """
@@ -25,6 +27,7 @@ import sys
 from pathlib import Path
 
 import torch
+from interop_hub import check_hub
 from safetensors.torch import load_file
 
 BOUND_F32 = 1e-4
@@ -153,6 +156,10 @@ def check_mlx(checks: Checks, lapidary: Lapidary, preset: str, work: Path, posit
     checks.compare(f"{preset} 4-bit, mlx-lm", ours, mlx_logits(folder, ids), BOUND_F32)
 
 
+def check_shared_cache(checks: Checks, lapidary: Lapidary, name: str, work: Path, _positions: int):
+    check_hub(checks, lapidary.program, work)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lapidary", type=Path, required=True, help="the program, say build/bin/lapidary")
@@ -164,7 +171,8 @@ def main():
     args.work.mkdir(parents=True, exist_ok=True)
 
     checks, lapidary = Checks(), Lapidary(args.lapidary)
-    runs = [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
+    runs = [(check_shared_cache, "hub", 0)]
+    runs += [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))
     else:
