@@ -1,8 +1,6 @@
 #include "generate/gguf_vocabulary.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -11,7 +9,7 @@
 #include "lapidary/tokenizer.h"
 
 #include "base/fail.h"
-#include "base/json.h"
+#include "generate/chat_template.h"
 
 namespace lapidary {
 
@@ -102,27 +100,6 @@ GgufMetadata vocabulary_keys(Tokens tokens, IdOf&& id_of) {
   keys.emplace_back(prefix + "add_eos_token", false);
   keys.emplace_back(prefix + "add_space_prefix", false);
   return keys;
-}
-
-std::string text_of(const Json& templates) {
-  if (templates.is_string()) return templates.get<std::string>();
-  if (!templates.is_array()) return {};
-  for (const Json& item : templates)  // several by name
-    if (item.is_object() && item.value("name", Json()) == "default")
-      return text_of(item.value("template", Json()));
-  return {};
-}
-
-// Newer folders have a file of its own, older ones a field; empty when there is neither.
-std::string chat_template(const fs::path& folder) {
-  std::ifstream file(folder / "chat_template.jinja", std::ios::binary);
-  if (file) return {std::istreambuf_iterator<char>(file), {}};
-  for (const char* name : {"chat_template.json", "tokenizer_config.json"}) {
-    if (!fs::exists(folder / name)) continue;
-    const Json json = read_json_file(folder / name);
-    if (json.is_object() && json.contains("chat_template")) return text_of(json["chat_template"]);
-  }
-  return {};
 }
 
 }  // namespace
