@@ -153,11 +153,12 @@ int run_speed(const Options& o, MakeReport make_report) {
   apply(o.verbosity);
   if (o.repetitions < 1) fail_usage("-r: {} given, expected 1 or more", o.repetitions);
   const Tests tests = tests_of(o);
+  PageFile page(o.output.html);
   const Interruption interruption;
   Measured measured;
   const int code = until_interrupted(measured.results,
                                      [&] { run_tests(o, tests, interruption.token(), measured); });
-  put(make_report(this_host(), measured.model, measured.results), o.output);
+  put(make_report(this_host(), measured.model, measured.results), o.output, page);
   return code;
 }
 

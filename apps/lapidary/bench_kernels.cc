@@ -46,6 +46,7 @@ int run(const Options& o) {
   KernelOptions options = o.kernels;
   options.limits = !o.no_limits;
   options.memory = o.memory << 20;
+  PageFile page(o.output.html);
   const Interruption interruption;
   std::vector<KernelResult> results;
   const auto on_result = [&](const KernelResult& result) {
@@ -57,7 +58,7 @@ int run(const Options& o) {
     measure_kernels(options, on_result, Watch{{}, interruption.token()});
   });
   if (results.empty()) fail_usage("--filter: no row has '{}' in it", options.filter);
-  put(kernels_report(this_host(), results), o.output);
+  put(kernels_report(this_host(), results), o.output, page);
   const bool correct =
       std::all_of(results.begin(), results.end(), [](const KernelResult& r) { return r.correct; });
   return code == kOk && !correct ? kFailed : code;

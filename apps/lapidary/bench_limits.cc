@@ -41,13 +41,14 @@ int run(const Options& o) {
   apply(o.verbosity);
   LimitOptions options = o.limits;
   options.memory = o.memory << 20;
+  PageFile page(o.output.html);
   const Interruption interruption;
   std::vector<Limit> limits;
   {
     ProgressBar bar("measuring", o.verbosity);
     limits = measure_limits(options, Watch{bar.fn(), interruption.token()});
   }
-  put(limits_report(this_host(), limits), o.output);
+  put(limits_report(this_host(), limits), o.output, page);
   return interruption.requested() ? kInterrupted : kOk;
 }
 

@@ -54,6 +54,7 @@ int run(const Options& o) {
   apply(o.verbosity);
   check(o.sampling);
   const auto engine = load_engine(o.model, o.verbosity);
+  PageFile page(o.output.html);
   const Interruption interruption;
   std::vector<NaturalResult> results;
   const int code = until_interrupted(results, [&] {
@@ -65,7 +66,7 @@ int run(const Options& o) {
   });
   put(natural_report(this_host(), describe_model(*engine), results, file_bytes(engine->folder()),
                      peak_rss_bytes()),
-      o.output);
+      o.output, page);
   return code;
 }
 

@@ -9,6 +9,8 @@
 
 namespace lapidary::cli {
 
+namespace fs = std::filesystem;
+
 void add_output(CLI::App& verb, OutputOptions& o) {
   auto* format = choices(verb.add_option("-o,--output", o.format,
                                          "What to print (md, a table); html is a page with charts"),
@@ -20,12 +22,30 @@ void add_output(CLI::App& verb, OutputOptions& o) {
       ->group("Output");
 }
 
-void put(const Report& report, const OutputOptions& o) {
+PageFile::PageFile(const std::string& path) : path_(path) {
+  std::error_code error;
+  if (path.empty() || fs::is_other(path, error)) return;
+  if (fs::is_directory(path, error)) fail_resource("{}: is a folder", path);
+  file_.emplace(path);
+  file_->create(0);
+}
+
+void PageFile::write(const Report& report) {
+  if (path_.empty()) return;
+  const std::string text = render(report, ReportFormat::kHtml);
+  if (file_) {
+    file_->put(std::as_bytes(std::span(text)), 0);
+    file_->finish();
+    return;
+  }
+  std::ofstream device(path_, std::ios::binary);
+  device << text;
+  if (!device.flush()) fail_resource("{}: cannot write: {}", path_, std::strerror(errno));
+}
+
+void put(const Report& report, const OutputOptions& o, PageFile& page) {
   out(render(report, parse_report_format(o.json ? "json" : o.format)));
-  if (o.html.empty()) return;
-  std::ofstream file(o.html, std::ios::binary);
-  file << render(report, ReportFormat::kHtml);
-  if (!file.flush()) fail_resource("{}: cannot write: {}", o.html, std::strerror(errno));
+  page.write(report);
 }
 
 void add_probe_memory(CLI::App& verb, int64_t& mib) {

@@ -5,6 +5,7 @@
 
 #include "bench/reports.h"
 #include "common.h"
+#include "io/output_file.h"
 
 namespace lapidary::cli {
 
@@ -14,8 +15,21 @@ struct OutputOptions {
   std::string html;   // a file for the page, whatever is printed
 };
 void add_output(CLI::App& verb, OutputOptions& options);
-// Prints the report and writes its page. Throws Error{kResource} when the page cannot be written.
-void put(const Report& report, const OutputOptions& options);
+
+// The page of --html, there whole or not at all. Throws Error{kResource} when it cannot be made:
+// at once, before the work whose results it is for.
+class PageFile {
+ public:
+  explicit PageFile(const std::string& path);  // "": none
+  void write(const Report& report);
+
+ private:
+  std::string path_;
+  std::optional<OutputFile> file_;  // unset for what is no file: a pipe, a device
+};
+
+// Prints the report and writes its page.
+void put(const Report& report, const OutputOptions& options, PageFile& page);
 
 // A check that help does not spell out.
 template <class T>

@@ -66,6 +66,7 @@ int run(const Options& o) {
   const Stopwatch load_clock;
   const auto engine = load_engine(o.model, o.verbosity);
   const double load_seconds = load_clock.seconds();
+  PageFile page(o.output.html);
   const Interruption interruption;
   std::vector<PeerResult> results;
   {
@@ -73,7 +74,7 @@ int run(const Options& o) {
     results = measure_peers(engine, load_seconds, commands, o.peers,
                             Watch{bar.fn(), interruption.token()});
   }
-  put(peers_report(this_host(), describe_model(*engine), o.peers, results), o.output);
+  put(peers_report(this_host(), describe_model(*engine), o.peers, results), o.output, page);
   return kOk;
 }
 
