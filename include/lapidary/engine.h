@@ -43,7 +43,7 @@ struct EngineOptions {
 struct MemoryForecast {
   int64_t weights = 0;    // the files; mapped, so that the system may drop and reread pages
   int64_t kv_cache = 0;   // one session's, when its context is full
-  int64_t workspace = 0;  // activations and logits, and the tokenizer
+  int64_t workspace = 0;  // activations and logits, the tokenizer, and the program itself
   int64_t total() const { return weights + kv_cache + workspace; }
 };
 

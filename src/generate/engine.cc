@@ -22,7 +22,10 @@ namespace {
 constexpr int64_t kStateBytes = int64_t{40} << 20;  // activations of one chunk, at most
 constexpr int64_t kMaxChunk = 512;
 constexpr int64_t kLogitRows = 8;  // rows of logits at once: 8 MB for Gemma 3's vocabulary
-constexpr int64_t kTokenizerBytes = int64_t{64} << 20;
+// Measured, see docs/performance.md: of a tokenizer per piece, and of the program with nothing
+// loaded.
+constexpr int64_t kPieceBytes = 120;
+constexpr int64_t kProgramBytes = int64_t{8} << 20;
 
 // Tokens that go through the layers together.
 int64_t chunk_rows(const Config& config) {
@@ -171,7 +174,8 @@ MemoryForecast Engine::forecast(int64_t context) const {
   forecast.kv_cache = kv_cache_bytes(config, impl_->kv_type, context);
   forecast.workspace = State::bytes(config, chunk_rows(config)) +
                        (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
-                       (impl_->tokenizer ? kTokenizerBytes : 0);
+                       (impl_->tokenizer ? impl_->tokenizer->size() * kPieceBytes : 0) +
+                       kProgramBytes;
   return forecast;
 }
 

@@ -319,6 +319,16 @@ class ScoreAndShow(Case):
         self.assertIn("K/V cache", text)
         self.assertLessEqual(max(map(len, text.splitlines()[1:])), 80)
 
+    @unittest.skipIf(re.search("asan|tsan", BINARY), "the sanitizer's own memory is many times that")
+    def test_forecast_is_what_it_takes(self):
+        for context in (16, 1900):
+            ids = ",".join(str(300 + i % 3000) for i in range(context - 4))
+            forecast = json.loads(self.ok("show", "--json", "-c", str(context)).stdout)["memory"]
+            took = json.loads(self.ok("generate", "--ids", ids, "-n", "4", "--temp", "0", "--ignore-eos", "-c",
+                                      str(context), "--json").stdout)["peak_rss_bytes"]
+            total = next(v for k, v in forecast.items() if k.startswith("total"))
+            self.assertLess(abs(took / total - 1), 0.1, (context, took, forecast))
+
     def test_synth(self):
         folder = self.folder / "model"
         args = ("synth", "--preset", "gemma-3-270m", "--layers", "2", "--vocab", "512", "--bits", "4", "-o",
