@@ -19,6 +19,7 @@ BELOW = {
     "generate": {"gemma", "io", "quant", "tensor", "kernels", "base", "text"},
     "report": {"base"},
     "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
+    "eval": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 

@@ -73,8 +73,8 @@ class Lapidary:
             raise RuntimeError(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stderr.strip()}")
         return done.stdout
 
-    def synth(self, preset: str, folder: Path, *storage):
-        self.run("synth", "--preset", preset, *storage, "--seed", 0, "-o", folder)
+    def synth(self, preset: str, folder: Path, *storage, seed=0):
+        self.run("synth", "--preset", preset, *storage, "--seed", seed, "-o", folder)
 
     def logits(self, folder: Path, ids, file: Path):
         """The logits [T, vocab] in float32, and the mean loss that the program reports."""
@@ -160,6 +160,32 @@ def check_shared_cache(checks: Checks, lapidary: Lapidary, name: str, work: Path
     check_hub(checks, lapidary.program, work)
 
 
+def check_quality(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
+    """Perplexity in windows and divergence of two bfloat16 checkpoints, against transformers and numpy."""
+    from golden_common import load_reference
+    from make_eval_golden import compare, predictions
+
+    context, stride = 24, 12
+    folders = [work / f"{preset}-{seed}" for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        lapidary.synth(preset, folder, "--dtype", "bf16", seed=seed)
+    ids = fixed_ids(folders[0], positions)  # as they are, without a <bos> before each window
+    options = ("-c", context, "--stride", stride, "--compute", "exact", "--json", "-q")
+    ours = json.loads(lapidary.run("compare", *folders, "--ids", ",".join(map(str, ids)), *options))
+    theirs = compare(*(predictions(load_reference(f), ids, None, context, stride) for f in folders), ids[1:])
+    for key, expected in (
+        ("kld_mean", theirs["kld"]["value"]),
+        ("kld_stderr", theirs["kld"]["error"]),
+        ("kld_p99", theirs["kld_p99"]),
+        ("top1_agreement", theirs["top1"]["value"]),
+        ("ppl_a", theirs["ppl_a"]["value"]),
+        ("ppl_b", theirs["ppl_b"]["value"]),
+        ("ppl_ratio_stderr", theirs["ppl_ratio"]["error"]),
+    ):
+        good = abs(ours[key] - expected) <= 1e-4 * abs(expected)
+        checks.report(f"{preset} bf16, {key}", good, f"{ours[key]:.6g}, expected {expected:.6g}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lapidary", type=Path, required=True, help="the program, say build/bin/lapidary")
@@ -173,6 +199,7 @@ def main():
     checks, lapidary = Checks(), Lapidary(args.lapidary)
     runs = [(check_shared_cache, "hub", 0)]
     runs += [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
+    runs.append((check_quality, (args.preset or PRESETS)[0], args.positions))
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))
     else:

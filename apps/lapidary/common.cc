@@ -227,9 +227,21 @@ bool stderr_is_terminal() {
   return ::isatty(STDERR_FILENO) != 0;
 }
 
-std::string dim(const std::string& text) {
+namespace {
+
+bool wants_colour() {
   const char* no_color = std::getenv("NO_COLOR");
-  if (!stderr_is_terminal() || (no_color && *no_color)) return text;
+  return !no_color || !*no_color;
+}
+
+}  // namespace
+
+bool stdout_takes_colour() {
+  return ::isatty(STDOUT_FILENO) != 0 && wants_colour();
+}
+
+std::string dim(const std::string& text) {
+  if (!stderr_is_terminal() || !wants_colour()) return text;
   return "\033[2m" + text + "\033[0m";
 }
 
@@ -266,7 +278,13 @@ ProgressBar::ProgressBar(std::string label, const Verbosity& verbosity, Unit uni
 }
 
 ProgressBar::~ProgressBar() {
-  if (state_ && state_->shown) std::fprintf(stderr, "\r\033[K");
+  clear();
+}
+
+void ProgressBar::clear() {
+  if (!state_ || !state_->shown) return;
+  std::fprintf(stderr, "\r\033[K");
+  state_->shown = false;
 }
 
 ProgressFn ProgressBar::fn() {

@@ -84,6 +84,7 @@ void add_arithmetic(CLI::App& verb, ModelOptions& options);  // --compute, --kv-
 std::filesystem::path model_path(const std::string& model);
 // The folder that -m names or, without it, the built-in model's, said on stderr unless quiet.
 std::filesystem::path model_folder(const ModelOptions& options, const Verbosity& verbosity);
+EngineOptions engine_options(const ModelOptions& options);
 std::shared_ptr<const Engine> load_engine(const ModelOptions& options, const Verbosity& verbosity);
 
 // Flags of sampling; unset ones come from the model's generation_config.json.
@@ -108,8 +109,8 @@ struct TextOptions {
 void add_text(CLI::App& verb, TextOptions& options, bool with_ids);
 // What they say, read before a model is loaded: a mistake shows at once.
 struct Input {
-  std::optional<std::vector<Token>> ids;  // of --ids
-  std::string text;                       // else
+  std::optional<std::vector<Token>> ids = {};  // of --ids
+  std::string text;                            // else
   bool bos = true;
 };
 // The text of -p, -f, or stdin when that is not a terminal. Throws Error{kUsage} for none.
@@ -136,6 +137,8 @@ void note(std::string_view text);  // a line to stderr
 // `text` in a faint colour if stderr is a terminal and NO_COLOR is not set.
 std::string dim(const std::string& text);
 bool stderr_is_terminal();
+bool stdout_takes_colour();  // a terminal, and NO_COLOR is not set
+constexpr size_t kTerminalWidth = 80;
 std::string bytes_text(int64_t bytes);   // "1.25 GiB"
 std::string count_text(int64_t number);  // "1,234,567"
 
@@ -147,6 +150,7 @@ class ProgressBar {
   ProgressBar(std::string label, const Verbosity& verbosity, Unit unit = Unit::kSteps);
   ~ProgressBar();
   ProgressFn fn();
+  void clear();  // before something else is printed; the next report draws it again
 
  private:
   struct State;

@@ -105,7 +105,7 @@ fs::path model_folder(const ModelOptions& o, const Verbosity& verbosity) {
   return folder;
 }
 
-std::shared_ptr<const Engine> load_engine(const ModelOptions& o, const Verbosity& verbosity) {
+EngineOptions engine_options(const ModelOptions& o) {
   EngineOptions options;
   options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
   if (!o.kv_type.empty()) options.kv_type = kv_type_named(o.kv_type);
@@ -113,7 +113,11 @@ std::shared_ptr<const Engine> load_engine(const ModelOptions& o, const Verbosity
   options.threads_batch = o.threads_batch;
   options.context = o.context;
   options.check_memory = !o.no_memory_check;
-  return Engine::load(model_folder(o, verbosity), options);
+  return options;
+}
+
+std::shared_ptr<const Engine> load_engine(const ModelOptions& o, const Verbosity& verbosity) {
+  return Engine::load(model_folder(o, verbosity), engine_options(o));
 }
 
 }  // namespace lapidary::cli

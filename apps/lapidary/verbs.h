@@ -8,6 +8,8 @@ namespace lapidary::cli {
 void add_generate(Program& program);
 void add_chat(Program& program);
 void add_score(Program& program);
+void add_perplexity(Program& program);
+void add_compare(Program& program);
 void add_tokenize(Program& program);
 void add_detokenize(Program& program);
 void add_show(Program& program);

@@ -34,6 +34,10 @@ int64_t peak_rss_bytes_of(int process) {
   return read_kib_line(("/proc/" + std::to_string(process) + "/status").c_str(), "VmHWM");
 }
 
+int64_t rss_bytes() {
+  return read_kib_line("/proc/self/status", "VmRSS");
+}
+
 int64_t peak_rss_bytes() {
   const int64_t peak = read_kib_line("/proc/self/status", "VmHWM");
   if (peak > 0) return peak;

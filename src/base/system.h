@@ -8,7 +8,9 @@ namespace lapidary {
 
 // Largest resident size so far in bytes, mapped file pages that were touched included.
 int64_t peak_rss_bytes();
-// The same of another process; 0 when it is gone, or the system does not say.
+// Resident size now.
+int64_t rss_bytes();
+// The largest size of another process; 0 when it is gone, or the system does not say.
 int64_t peak_rss_bytes_of(int process);
 
 // Bytes that could be allocated now without swapping: the system's own estimate, lowered to what

@@ -21,11 +21,17 @@ double standard_deviation(std::span<const double> values) {
 }
 
 double median(std::span<const double> values) {
-  if (values.empty()) return 0;
   std::vector<double> sorted(values.begin(), values.end());
   std::sort(sorted.begin(), sorted.end());
-  const size_t half = sorted.size() / 2;
-  return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  return quantile(sorted, 0.5);
+}
+
+double quantile(std::span<const double> sorted, double q) {
+  if (sorted.empty()) return 0;
+  const double place = q * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (sorted[above] - sorted[below]) * (place - static_cast<double>(below));
 }
 
 }  // namespace lapidary

@@ -46,6 +46,20 @@ std::string table_html(const ReportTable& table) {
   return html + "</tbody></table></div>\n";
 }
 
+std::string comparison_html(const TextComparison& c) {
+  const auto side = [&](const char* name, const std::string& text) {
+    const std::string_view all = text, marked = all.substr(c.common);
+    return fmt::format("<div><h3>{}</h3><pre>{}{}</pre></div>\n", name,
+                       html_escape(all.substr(0, c.common)),
+                       marked.empty() ? "" : "<mark>" + html_escape(marked) + "</mark>");
+  };
+  return fmt::format(
+      "<section><h2>{} <small>{}</small></h2>\n<p>{}</p>\n<div "
+      "class=\"two\">\n{}{}</div></section>\n",
+      html_escape(c.title), html_escape(c.remark), html_escape(c.question), side("A", c.left),
+      side("B", c.right));
+}
+
 }  // namespace
 
 std::string html_escape(std::string_view text) {
@@ -89,6 +103,7 @@ std::string html_page(const Report& report) {
     charts.push_back(to_json(chart));
   }
   body += table_html(report.table);
+  for (const TextComparison& comparison : report.comparisons) body += comparison_html(comparison);
   for (const std::string& note : report.notes)
     body += fmt::format("<p>{}</p>\n", html_escape(note));
   std::string page = fmt::format(

@@ -35,11 +35,21 @@ struct Chart {
   std::vector<Series> series = {};
 };
 
+// Two answers to a question, side by side; on the page only.
+struct TextComparison {
+  std::string title;
+  std::string remark;  // "identical"
+  std::string question;
+  std::string left, right;
+  size_t common = 0;  // bytes at the beginning that both have; the rest is marked
+};
+
 struct Report {
   std::string title;
   std::vector<std::pair<std::string, std::string>> facts = {};  // name and value
   ReportTable table = {};
   std::vector<Chart> charts = {};
+  std::vector<TextComparison> comparisons = {};
   std::vector<std::string> notes = {};  // sentences below the table, on the page only
   // What json, jsonl and csv print: an array of objects that have the same keys.
   nlohmann::ordered_json records = nlohmann::ordered_json::array();
