@@ -3,8 +3,9 @@
 
     python tools/make_gguf_golden.py [FOLDER]     with the package gguf; tests/golden unless given
 
-`ggml_encode.safetensors`: `values` f32 [blocks, 32], and the blocks of `q4_0` and `q8_0` as bytes. `small.gguf`: a file
-with metadata of every type and tensors of several.
+`ggml_encode.safetensors`: `values` f32 [blocks, 32], and the blocks of `q4_0` and `q8_0` as bytes.
+`ggml_decode.safetensors`: of every type of blocks that is read, blocks of random bytes and scales, u8 [blocks, bytes],
+and their `.values`, f32. `small.gguf`: a file with metadata of every type and tensors of several.
 """
 import pathlib
 import struct
@@ -15,6 +16,22 @@ import numpy as np
 from gguf.quants import dequantize, quantize
 
 TYPES = {"q4_0": gguf.GGMLQuantizationType.Q4_0, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+
+
+# Of each type the offsets of the numbers in f16.
+DECODED = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2],
+           "Q6_K": [208]}
+
+
+def random_blocks(kind: gguf.GGMLQuantizationType, halves: list[int]) -> np.ndarray:
+    rng = np.random.default_rng(kind.value)
+    made = rng.integers(0, 256, (8, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+    made[0] = 255  # all bits of the codes and the packed scales
+    scales = rng.normal(0, 0.05, (8, len(halves))).astype(np.float16)
+    scales[1] = 6e-8  # the smallest there is
+    for i, offset in enumerate(halves):
+        made[:, offset:offset + 2] = scales[:, i:i + 1].view(np.uint8)
+    return made
 
 
 def blocks() -> np.ndarray:
@@ -83,6 +100,12 @@ def main() -> None:
         tensors[name] = quantize(values, kind)
         tensors[f"{name}.values"] = dequantize(tensors[name], kind)
     (folder / "ggml_encode.safetensors").write_bytes(safetensors(tensors))
+    decoded = {}
+    for name, halves in DECODED.items():
+        kind = gguf.GGMLQuantizationType[name]
+        decoded[name] = random_blocks(kind, halves)
+        decoded[f"{name}.values"] = dequantize(decoded[name], kind)
+    (folder / "ggml_decode.safetensors").write_bytes(safetensors(decoded))
     write_small(folder / "small.gguf")
 
 

@@ -35,17 +35,27 @@ std::string count(int64_t n, const char* what) {
 
 struct Format {
   const char* name;
-  DType dtype;  // of scales and biases when affine
-  int bits = 0, group = 0;
+  WeightFormat format;
+  DType dtype = DType::kBF16;  // of scales and biases when affine
+  int bits = 0, group = 0;     // when affine
 
   WeightMatrix shape(int64_t rows, int64_t cols) const {
-    return {.rows = rows, .cols = cols, .dtype = dtype, .bits = bits, .group = group};
+    if (is_blocks(format)) return block_matrix(format, rows, cols, nullptr);
+    return {
+        .rows = rows, .cols = cols, .format = format, .dtype = dtype, .bits = bits, .group = group};
   }
 };
-constexpr Format kDense[] = {{"BF16", DType::kBF16}, {"F32", DType::kF32}};
-constexpr Format kAffine[] = {{"2-bit", DType::kBF16, 2, 64}, {"3-bit", DType::kBF16, 3, 64},
-                              {"4-bit", DType::kBF16, 4, 64}, {"5-bit", DType::kBF16, 5, 64},
-                              {"6-bit", DType::kBF16, 6, 64}, {"8-bit", DType::kBF16, 8, 64}};
+constexpr Format affine(const char* name, int bits) {
+  return {name, WeightFormat::kAffine, DType::kBF16, bits, 64};
+}
+constexpr Format kDense[] = {{"BF16", WeightFormat::kDense},
+                             {"F32", WeightFormat::kDense, DType::kF32}};
+constexpr Format kAffine[] = {affine("2-bit", 2), affine("3-bit", 3), affine("4-bit", 4),
+                              affine("5-bit", 5), affine("6-bit", 6), affine("8-bit", 8)};
+constexpr Format kBlocks[] = {{"Q4_0", WeightFormat::kQ4_0},
+                              {"Q8_0", WeightFormat::kQ8_0},
+                              {"Q4_K", WeightFormat::kQ4_K},
+                              {"Q6_K", WeightFormat::kQ6_K}};
 
 // `copies` matrices of one shape with the same random content, to be used in turn: where they are
 // more together than the caches hold, each use reads memory, as in a model.
@@ -56,7 +66,7 @@ class RandomMatrices {
     const int64_t codes = rows * shape.row_bytes();
     const int64_t scales = shape.affine() ? rows * shape.row_groups() * size_of(shape.dtype) : 0;
     memory_.resize(static_cast<size_t>(copies * shape.bytes()));
-    if (shape.affine()) {
+    if (shape.quantized()) {
       fill_bits(memory_.data(), codes);
       fill_floats(memory_.data() + codes, 2 * scales, shape.dtype);
     } else {
@@ -76,10 +86,11 @@ class RandomMatrices {
   const WeightMatrix& next() { return views_[next_++ % views_.size()]; }
 
  private:
+  // Without bit 6 of a byte, so that no f16 of a block is infinite or no number.
   static void fill_bits(std::byte* to, int64_t bytes) {
     const CounterRng rng(13);
     for (int64_t i = 0; i < bytes; ++i)
-      to[i] = static_cast<std::byte>(rng.bits(static_cast<uint64_t>(i)) & 0xff);
+      to[i] = static_cast<std::byte>(rng.bits(static_cast<uint64_t>(i)) & 0xbf);
   }
   static void fill_floats(std::byte* to, int64_t bytes, DType type) {
     const CounterRng rng(17);
@@ -116,6 +127,7 @@ struct ProductData {
 
 constexpr int64_t kOddTokens = 9, kOddRows = 37;
 int64_t odd_columns(const Format& format) {
+  if (is_blocks(format.format)) return 5 * std::max(kQuantUnit, block_format(format.format).cols);
   return format.bits > 0 ? 5 * format.group : 1109;
 }
 
@@ -159,7 +171,10 @@ struct RoundedData : ProductData {
 
   RoundedData(const Format& format, int64_t rows, int64_t cols, int64_t tokens_in, int64_t copies)
       : ProductData(format, rows, cols, tokens_in, copies),
-        rounded{.tokens = tokens, .cols = cols, .bits = format.bits, .group = format.group} {
+        rounded{.tokens = tokens,
+                .cols = cols,
+                .bits = activation_bits(format.shape(rows, cols)),
+                .group = format.shape(rows, cols).group} {
     const auto cells = static_cast<size_t>(rounded.blocks() * tokens);
     codes.resize(cells * kQuantBlock);
     steps.resize(cells);
@@ -482,21 +497,29 @@ void add_pointwise(std::vector<KernelCase>& cases) {
 std::vector<KernelCase> kernel_cases(bool slow, int threads) {
   std::vector<KernelCase> cases;
   const auto rows = [&](int64_t n) { return slow ? 32 : n; };
+  // Gemma 3 1B's hidden size, or what is nearest and whole blocks.
+  const auto width = [](const Format& format) {
+    const int64_t cols = is_blocks(format.format) ? block_format(format.format).cols : 1;
+    return 1152 / cols * cols;
+  };
   const auto add_products = [&](const Format& format) {
     for (const int64_t tokens : {1, 8, 512}) {
-      cases.push_back(matmul_case(format, rows(6912), 1152, tokens));
+      cases.push_back(matmul_case(format, rows(6912), width(format), tokens));
       cases.push_back(matmul_case(format, rows(1152), 6912, tokens));
     }
-    cases.push_back(dequantize_case(format, 512, 1152));
+    cases.push_back(dequantize_case(format, 512, width(format)));
   };
   for (const Format& format : kDense) add_products(format);
   for (const Format& format : kAffine)
     if (format.bits == 4 || format.bits == 8) add_products(format);
-  for (const Format& format : kAffine) {
-    cases.push_back(quantize_case(format, 1152, 512));
+  for (const Format& format : kBlocks) add_products(format);
+  const auto add_quantized = [&](const Format& format) {
+    cases.push_back(quantize_case(format, width(format), 512));
     for (const int64_t tokens : {1, 4, 64, 512})
-      cases.push_back(quantized_matmul_case(format, rows(6912), 1152, tokens));
-  }
+      cases.push_back(quantized_matmul_case(format, rows(6912), width(format), tokens));
+  };
+  for (const Format& format : kAffine) add_quantized(format);
+  for (const Format& format : kBlocks) add_quantized(format);
   for (const int64_t keys : {512, 4096}) {
     cases.push_back(attend_case(KvType::kBF16, keys, kAttendRows, threads));
     for (const KvType type : kKvTypes) cases.push_back(attend_in_pieces_case(type, keys, 4));

@@ -83,6 +83,7 @@ class TensorSource {
     if (m.cols % format->group_size != 0)
       fail("{}: tensor {}: groups of {} do not divide its width of {}", file(codes), codes.name,
            format->group_size, m.cols);
+    m.format = WeightFormat::kAffine;
     m.bits = format->bits;
     m.group = format->group_size;
     m.dtype = scales.view.dtype;
@@ -125,7 +126,8 @@ bool same_bytes(const WeightMatrix& a, const WeightMatrix& b) {
   const auto equal = [](const std::byte* x, const std::byte* y, int64_t n) {
     return std::memcmp(x, y, static_cast<size_t>(n)) == 0;
   };
-  if (a.dtype != b.dtype || a.bits != b.bits || a.group != b.group) return false;
+  if (a.format != b.format || a.dtype != b.dtype || a.bits != b.bits || a.group != b.group)
+    return false;
   if (!equal(a.data, b.data, a.rows * a.row_bytes())) return false;
   if (!a.affine()) return true;
   const int64_t n = a.rows * a.row_groups() * size_of(a.dtype);

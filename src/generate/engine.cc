@@ -158,10 +158,7 @@ int64_t Engine::weight_bytes() const {
 
 std::string Engine::weight_format() const {
   std::map<std::string, int64_t> bytes;  // by format
-  for_each_matrix(impl_->model, [&](const WeightMatrix& m) {
-    bytes[m.affine() ? fmt::format("affine {}-bit, groups of {}", m.bits, m.group)
-                     : std::string(name_of(m.dtype))] += m.bytes();
-  });
+  for_each_matrix(impl_->model, [&](const WeightMatrix& m) { bytes[format_name(m)] += m.bytes(); });
   const auto largest = std::max_element(
       bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return bytes.size() == 1 ? largest->first : "mostly " + largest->first;

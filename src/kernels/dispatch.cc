@@ -53,14 +53,21 @@ const std::vector<Row>& all_rows() {
 
 }  // namespace
 
+std::string format_name(const WeightMatrix& w) {
+  if (w.blocks()) return std::string(block_format(w.format).name);
+  if (w.affine()) return fmt::format("affine {}-bit, groups of {}", w.bits, w.group);
+  return std::string(name_of(w.dtype));
+}
+
 int64_t matmul_scratch_floats(int64_t cols) {
   return simd::kPanelRows * (cols + simd::kGroupTokens * 16);
 }
 
 int64_t quantized_scratch_floats(int64_t cols) {
-  const int64_t groups = cols / 32;  // at most
-  const int64_t panels = 2 * simd::kPanel * groups + simd::kPackedBytes / 4;
-  const int64_t rows = 2 * 16 * groups + 2 * simd::kRowTokens * (cols + kQuantBlock) / 4;
+  const int64_t tile = std::max(simd::affine_tile_floats(cols), simd::kBlockTileFloats);
+  const int64_t panels = simd::kPanel / 16 * tile + simd::kPackedBytes / 4;
+  const int64_t copies = 4;  // of the activations, see RowCodes
+  const int64_t rows = tile + copies * simd::kRowTokens * (cols + kQuantBlock) / 4;
   return std::max(panels, rows);
 }
 

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "lapidary/kv_type.h"
@@ -20,28 +21,89 @@
 
 namespace lapidary {
 
+// How the weights of a matrix are stored. All but dense ones are codes: whole numbers of a few
+// bits, with a scale and a bias for each group of so many along a row, weight = scale * code +
+// bias.
+//   dense   floats
+//   affine  MLX: packed codes, scales and biases in three arrays
+//   Q...    ggml: a row is blocks, each of which holds its codes and what scales and biases are
+//           made of (blocks.h)
+enum class WeightFormat : uint8_t {
+  kDense,
+  kAffine,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+};
+
+// The sizes of a format of blocks.
+struct BlockFormat {
+  WeightFormat format;
+  std::string_view name;  // "Q4_0"
+  int64_t cols;           // of a block
+  int64_t bytes;          // of a block
+  int bits;               // of a code
+  int group;              // codes that share a scale and a bias
+};
+constexpr BlockFormat kBlockFormats[] = {
+    {WeightFormat::kQ4_0, "Q4_0", 32, 18, 4, 32},   {WeightFormat::kQ4_1, "Q4_1", 32, 20, 4, 32},
+    {WeightFormat::kQ5_0, "Q5_0", 32, 22, 5, 32},   {WeightFormat::kQ5_1, "Q5_1", 32, 24, 5, 32},
+    {WeightFormat::kQ8_0, "Q8_0", 32, 34, 8, 32},   {WeightFormat::kQ4_K, "Q4_K", 256, 144, 4, 32},
+    {WeightFormat::kQ5_K, "Q5_K", 256, 176, 5, 32}, {WeightFormat::kQ6_K, "Q6_K", 256, 210, 6, 16},
+};
+constexpr bool is_blocks(WeightFormat format) {
+  return format >= WeightFormat::kQ4_0;
+}
+constexpr const BlockFormat& block_format(WeightFormat format) {
+  return kBlockFormats[static_cast<int>(format) - static_cast<int>(WeightFormat::kQ4_0)];
+}
+
 // A [rows, cols] matrix of weights in the form it has in the file, at any address, aligned or not;
 // does not own the memory.
 struct WeightMatrix {
   int64_t rows = 0;
   int64_t cols = 0;
+  WeightFormat format = WeightFormat::kDense;
   DType dtype = DType::kF32;        // of `data` when dense, of scales and biases when affine
-  const std::byte* data = nullptr;  // dense: [rows, cols]; affine: rows of cols * bits / 8 bytes
-  // MLX affine: weight = scale * code + bias, one scale and bias per `group` codes along a row.
-  // Codes are packed least significant bit first into a stream of bytes.
-  int bits = 0;                       // 0: dense; else 2, 3, 4, 5, 6 or 8
-  int group = 0;                      // 32, 64 or 128; divides cols
+  const std::byte* data = nullptr;  // rows of row_bytes()
+  int bits = 0;                     // of a code; 0 when dense. Affine: 2, 3, 4, 5, 6 or 8
+  int group = 0;                    // codes that share a scale; divides cols. Affine: 32, 64 or 128
+  // Affine alone, whose codes are packed least significant bit first into a stream of bytes.
   const std::byte* scales = nullptr;  // [rows, cols / group]
   const std::byte* biases = nullptr;  // [rows, cols / group]
 
-  bool affine() const { return bits != 0; }
-  int64_t row_bytes() const { return affine() ? cols * bits / 8 : cols * size_of(dtype); }
+  bool affine() const { return format == WeightFormat::kAffine; }
+  bool blocks() const { return is_blocks(format); }
+  bool quantized() const { return format != WeightFormat::kDense; }
+  int64_t row_bytes() const {
+    if (blocks()) return cols / block_format(format).cols * block_format(format).bytes;
+    return affine() ? cols * bits / 8 : cols * size_of(dtype);
+  }
   int64_t row_groups() const { return cols / group; }
   // All that is read to use the matrix once.
   int64_t bytes() const {
     return rows * (row_bytes() + (affine() ? 2 * row_groups() * size_of(dtype) : 0));
   }
 };
+// A matrix of blocks; `cols` is whole blocks.
+constexpr WeightMatrix block_matrix(WeightFormat format, int64_t rows, int64_t cols,
+                                    const std::byte* data) {
+  const BlockFormat& b = block_format(format);
+  return {.rows = rows,
+          .cols = cols,
+          .format = format,
+          .dtype = DType::kF16,
+          .data = data,
+          .bits = b.bits,
+          .group = b.group};
+}
+// "BF16", "affine 4-bit, groups of 64" or "Q4_K".
+std::string format_name(const WeightMatrix& weight);
 
 // y[t, n] = sum over k of x[t, k] * w[n, k], for n in [first_row, last_row).
 struct MatmulArgs {
@@ -55,7 +117,7 @@ struct MatmulArgs {
 };
 int64_t matmul_scratch_floats(int64_t cols);
 
-// Rows of activations rounded to 8 bits, for products with affine weights: within a block of
+// Rows of activations rounded to 8 bits, for products with quantised weights: within a block of
 // kQuantBlock columns x = step * code, step = largest |x| / 127. A product then is
 //
 //     y = sum over blocks of step * sum over groups of (scale * dot + bias * sum)
@@ -64,15 +126,16 @@ int64_t matmul_scratch_floats(int64_t cols);
 // of the activation codes alone: whole numbers, exact on every instruction set. The sums over
 // groups and blocks are chains of fused multiply-adds in f32, in the order of the columns.
 //
-// Codes lie as the kernels want them for weights of `bits` bits: see unit_position().
+// Codes lie as the kernels want them for affine weights of `bits` bits: see unit_position(). For
+// blocks they lie in the order of the columns, as for 8 bits.
 constexpr int64_t kQuantBlock = 256;
 constexpr int64_t kQuantUnit = 64;  // columns that are arranged together
-constexpr int64_t kQuantGroups = kQuantBlock / 32;
+constexpr int64_t kQuantGroups = kQuantBlock / 16;
 struct QuantizedRows {
   int64_t tokens = 0;       // T
   int64_t cols = 0;         // K, a multiple of kQuantUnit
-  int bits = 0;             // of the weights
-  int group = 0;            // of the weights
+  int bits = 0;             // whose order the codes have: activation_bits(weights)
+  int group = 0;            // of the weights: 16, 32, 64 or 128
   int8_t* codes = nullptr;  // [blocks, T, kQuantBlock]
   float* steps = nullptr;   // [blocks, T]
   float* sums = nullptr;    // [blocks, T, kQuantGroups]; one per group, the rest unused
@@ -87,9 +150,12 @@ constexpr int64_t unit_position(int bits, int group, int64_t index) {
   const int64_t per_byte = bits == 4 ? 2 : bits == 2 ? 4 : 1, i = index % width;
   return index / width * width + i % per_byte * (width / per_byte) + i / per_byte;
 }
+inline int activation_bits(const WeightMatrix& w) {
+  return w.blocks() ? 8 : w.bits;
+}
 // Whether products with these weights may use rounded activations.
 inline bool takes_quantized_rows(const WeightMatrix& w) {
-  return w.affine() && w.cols % kQuantUnit == 0;
+  return w.quantized() && w.cols % kQuantUnit == 0;
 }
 
 // Rounds rows [first_token, last_token) of x, [T, K].

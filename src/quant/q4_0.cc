@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/float16.h"
+#include "quant/decode.h"
 
 namespace lapidary {
 
@@ -31,18 +32,7 @@ void q4_0_encode(std::span<const float> values, std::byte* blocks) {
 }
 
 void q4_0_decode(std::span<const std::byte> blocks, float* values) {
-  constexpr size_t kBytes = kQ4_0BlockBytes;
-  constexpr int64_t kHalf = kQ4_0Block / 2;
-  LAPIDARY_CHECK(blocks.size() % kBytes == 0, fmt::format("{} bytes", blocks.size()));
-  for (size_t first = 0; first < blocks.size(); first += kBytes, values += kQ4_0Block) {
-    const std::byte* block = blocks.data() + first;
-    const float d = float_at(block, DType::kF16, 0);
-    for (int64_t i = 0; i < kHalf; ++i) {
-      const auto codes = std::to_integer<int>(block[2 + i]);
-      values[i] = d * static_cast<float>((codes & 15) - 8);
-      values[i + kHalf] = d * static_cast<float>((codes >> 4) - 8);
-    }
-  }
+  decode_blocks(WeightFormat::kQ4_0, blocks, values);
 }
 
 }  // namespace lapidary

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/float16.h"
+#include "quant/decode.h"
 
 namespace lapidary {
 
@@ -39,14 +40,7 @@ void q8_0_encode(std::span<const float> values, std::byte* blocks) {
 }
 
 void q8_0_decode(std::span<const std::byte> blocks, float* values) {
-  constexpr size_t kBytes = kQ8_0BlockBytes;
-  LAPIDARY_CHECK(blocks.size() % kBytes == 0, fmt::format("{} bytes", blocks.size()));
-  for (size_t first = 0; first < blocks.size(); first += kBytes, values += kQ8_0Block) {
-    const std::byte* block = blocks.data() + first;
-    const float d = float_at(block, DType::kF16, 0);
-    for (int64_t i = 0; i < kQ8_0Block; ++i)
-      values[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
-  }
+  decode_blocks(WeightFormat::kQ8_0, blocks, values);
 }
 
 }  // namespace lapidary

@@ -31,8 +31,10 @@ void Executor::reserve_scratch(int64_t floats) {
 }
 
 QuantizedRows Executor::quantized_rows(int64_t tokens, const WeightMatrix& weight) {
-  QuantizedRows rows{
-      .tokens = tokens, .cols = weight.cols, .bits = weight.bits, .group = weight.group};
+  QuantizedRows rows{.tokens = tokens,
+                     .cols = weight.cols,
+                     .bits = activation_bits(weight),
+                     .group = weight.group};
   const auto cells = static_cast<size_t>(rows.blocks() * tokens);
   const auto grow = [](auto& vector, size_t size) {
     if (vector.size() < size) vector.resize(size);
@@ -105,7 +107,7 @@ void matmul(Executor& ex, Matrix x, std::initializer_list<Product> products) {
   for (const Product& p : all) {
     check_shape("matmul x", x, x.rows, p.w.cols);
     check_shape("matmul y", p.y, x.rows, p.w.rows);
-    alike = alike && p.w.bits == w.bits && p.w.group == w.group;
+    alike = alike && p.w.format == w.format && p.w.bits == w.bits && p.w.group == w.group;
   }
   if (!alike) {
     for (const Product& p : all) matmul(ex, x, {p});

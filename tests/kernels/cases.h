@@ -64,7 +64,12 @@ struct TestMatrix {
   WeightMatrix view;
 
   TestMatrix(int64_t rows, int64_t cols, DType dtype, int bits = 0, int group = 0) {
-    view = {.rows = rows, .cols = cols, .dtype = dtype, .bits = bits, .group = group};
+    view = {.rows = rows,
+            .cols = cols,
+            .format = bits == 0 ? WeightFormat::kDense : WeightFormat::kAffine,
+            .dtype = dtype,
+            .bits = bits,
+            .group = group};
     if (bits == 0) {
       data = stored(random_floats(rows * cols, 1), dtype);
     } else {
@@ -80,6 +85,25 @@ struct TestMatrix {
   }
 };
 
+// Random codes, and everything that is f16 in a block a number of a likely size.
+inline TestMatrix block_test_matrix(const BlockFormat& format, int64_t rows, int64_t cols) {
+  TestMatrix m(rows, 0, DType::kF16);
+  m.view = block_matrix(format.format, rows, cols, nullptr);
+  const CounterRng rng(3, static_cast<uint64_t>(format.format));
+  for (int64_t i = 0; i < rows * m.view.row_bytes(); ++i)
+    m.data.push_back(static_cast<std::byte>(rng.bits(static_cast<uint64_t>(i)) & 0xff));
+  const bool q6 = format.format == WeightFormat::kQ6_K;
+  for (int64_t i = 0; i < std::ssize(m.data); i += format.bytes)
+    for (int64_t half : {0, 2}) {
+      const bool stored_half = half == 0 || (!q6 && format.name != "Q4_0" &&
+                                             format.name != "Q5_0" && format.name != "Q8_0");
+      const uint16_t bits = to_float16(0.05f * rng.normal(static_cast<uint64_t>(i + half))).bits;
+      if (stored_half) std::memcpy(&m.data[static_cast<size_t>(i + (q6 ? 208 : half))], &bits, 2);
+    }
+  m.view.data = m.data.data();
+  return m;
+}
+
 inline std::vector<TestMatrix> all_formats(int64_t rows) {
   std::vector<TestMatrix> list;
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
@@ -88,6 +112,8 @@ inline std::vector<TestMatrix> all_formats(int64_t rows) {
       for (int group : {32, 64, 128}) list.emplace_back(rows, 5 * group, dtype, bits, group);
   }
   list.emplace_back(rows, 1152, DType::kBF16, 4, 64);  // more than one block of columns
+  for (const BlockFormat& format : kBlockFormats)
+    for (int blocks : {1, 5}) list.push_back(block_test_matrix(format, rows, blocks * format.cols));
   return list;
 }
 
@@ -114,6 +140,9 @@ inline std::vector<TestMatrix> quantized_formats(int64_t rows) {
   list.emplace_back(rows, 1152, DType::kF16, 4, 64);
   list.emplace_back(rows, 640, DType::kF32, 4, 64);
   list.emplace_back(rows, 1088, DType::kF16, 5, 32);
+  for (const BlockFormat& format : kBlockFormats)
+    for (int64_t cols : {64, 192, 256, 768})
+      if (cols % format.cols == 0) list.push_back(block_test_matrix(format, rows, cols));
   return list;
 }
 
@@ -123,7 +152,7 @@ struct Rounded {
   QuantizedRows view;
 
   Rounded(const Kernels& kernels, const WeightMatrix& w, const float* x, int64_t tokens) {
-    view = {.tokens = tokens, .cols = w.cols, .bits = w.bits, .group = w.group};
+    view = {.tokens = tokens, .cols = w.cols, .bits = activation_bits(w), .group = w.group};
     const auto cells = static_cast<size_t>(view.blocks() * tokens);
     codes.assign(cells * kQuantBlock, 0);
     steps.assign(cells, 0);

@@ -17,8 +17,7 @@ namespace lapidary {
 namespace {
 
 std::string describe(const WeightMatrix& w) {
-  return std::string(name_of(w.dtype)) + " bits " + std::to_string(w.bits) + " group " +
-         std::to_string(w.group) + " cols " + std::to_string(w.cols);
+  return format_name(w) + " " + std::string(name_of(w.dtype)) + " cols " + std::to_string(w.cols);
 }
 
 TEST(Kernels, RefAndEveryTableOfThisMachineAreListedSlowestFirst) {
@@ -85,9 +84,9 @@ TEST(Kernels, ActivationsAreRoundedAlikeOnEveryInstructionSet) {
         const int64_t cell = k / kQuantBlock * 3 + t;
         const int64_t unit = k % kQuantBlock / kQuantUnit * kQuantUnit;
         const double step = expected.steps[static_cast<size_t>(cell)];
-        const double back =
-            step * expected.codes[static_cast<size_t>(
-                       cell * kQuantBlock + unit + unit_position(w.bits, w.group, k % kQuantUnit))];
+        const double back = step * expected.codes[static_cast<size_t>(
+                                       cell * kQuantBlock + unit +
+                                       unit_position(expected.view.bits, w.group, k % kQuantUnit))];
         ASSERT_TRUE(within(back, x[static_cast<size_t>(t * w.cols + k)], step * 0.50001))
             << describe(w) << " token " << t << " column " << k;
       }
@@ -113,11 +112,9 @@ TEST(Kernels, QuantizedMatmulIsWithinItsRoundingBoundOfTheDefinition) {
         for (int64_t n = 0; n < kRows; ++n) {
           double magnitude = 0;  // of the terms scale * dot and bias * sum, over all groups
           for (int64_t k = 0; k < w.cols; ++k) {
-            const int64_t g = n * w.row_groups() + k / w.group;
-            const double code = ref::code_at(w.data + n * w.row_bytes(), w.bits, k);
+            const ref::CodedWeight c = ref::coded_weight_at(w, n, k);
             magnitude += std::abs(double{x[static_cast<size_t>(t * w.cols + k)]}) * 1.01 *
-                         (std::abs(float_at(w.scales, w.dtype, g)) * code +
-                          std::abs(float_at(w.biases, w.dtype, g)));
+                         (std::abs(c.scale) * c.code + std::abs(c.bias));
           }
           const double blocks = static_cast<double>(rounded.view.blocks());
           const double rounding_of_codes = blocks * 0.01 * magnitude;  // |code| may be up by a half

@@ -82,6 +82,7 @@ TEST(AffineEncode, RoundTripIsWithinAStep) {
     const AffineFormat format{bits, 64, DType::kF32};
     const Encoded e = encode(values, format);
     WeightMatrix m{.rows = 4, .cols = 128, .dtype = DType::kF32, .data = e.codes.data()};
+    m.format = WeightFormat::kAffine;
     m.bits = bits;
     m.group = 64;
     m.scales = e.scales.data();

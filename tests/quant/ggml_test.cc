@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "io/safetensors.h"
+#include "quant/decode.h"
 #include "quant/q4_0.h"
 #include "quant/q8_0.h"
 
@@ -53,6 +54,20 @@ TEST(GgmlEncode, EqualsTheReference) {
     std::vector<float> decoded(values.size());
     format.decode(theirs.bytes, decoded.data());
     EXPECT_EQ(decoded, floats(*golden.find(name + ".values")));
+  }
+}
+
+TEST(GgmlDecode, EqualsTheReference) {
+  const auto golden =
+      SafetensorsFile::open(LAPIDARY_SOURCE_DIR "/tests/golden/ggml_decode.safetensors");
+  for (const BlockFormat& format : kBlockFormats) {
+    SCOPED_TRACE(format.name);
+    const std::string name(format.name);
+    const std::vector<float> theirs = floats(*golden.find(name + ".values"));
+    std::vector<float> ours(theirs.size());
+    ASSERT_EQ(theirs.size(), static_cast<size_t>(8 * format.cols));
+    decode_blocks(format.format, golden.find(name)->bytes, ours.data());
+    EXPECT_EQ(ours, theirs);
   }
 }
 

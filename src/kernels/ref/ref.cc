@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/float16.h"
+#include "kernels/blocks.h"
 #include "kernels/kv_rows.h"
 
 namespace lapidary::ref {
@@ -16,20 +17,86 @@ uint32_t code_at(const std::byte* row, int bits, int64_t index) {
   return (window >> (bit % 8)) & ((1u << bits) - 1u);
 }
 
-float weight_at(const WeightMatrix& w, int64_t row, int64_t col) {
-  const std::byte* data = w.data + row * w.row_bytes();
-  if (!w.affine()) return float_at(data, w.dtype, col);
-  const int64_t group = row * w.row_groups() + col / w.group;
-  return std::fma(static_cast<float>(code_at(data, w.bits, col)),
-                  float_at(w.scales, w.dtype, group), float_at(w.biases, w.dtype, group));
+namespace {
+
+// Columns of a row of a quantised matrix, from a multiple of the block's width or the group's on.
+struct Codes {
+  std::vector<uint8_t> codes;         // [cols]
+  std::vector<float> scales, biases;  // [cols / group]
+
+  Codes(const WeightMatrix& w, int64_t row, int64_t first, int64_t cols)
+      : codes(static_cast<size_t>(cols)),
+        scales(static_cast<size_t>(cols / w.group)),
+        biases(scales.size()) {
+    if (w.blocks())
+      read_blocks(w, reinterpret_cast<const uint8_t*>(w.data) + row * w.row_bytes(), first);
+    else
+      read_affine(w, row, first);
+  }
+
+  CodedWeight at(size_t k) const {
+    const size_t g = k * scales.size() / codes.size();
+    return {static_cast<float>(codes[k]), scales[g], biases[g]};
+  }
+
+ private:
+  void read_affine(const WeightMatrix& w, int64_t row, int64_t first) {
+    const std::byte* data = w.data + row * w.row_bytes();
+    for (size_t k = 0; k < codes.size(); ++k)
+      codes[k] = static_cast<uint8_t>(code_at(data, w.bits, first + static_cast<int64_t>(k)));
+    for (size_t g = 0; g < scales.size(); ++g) {
+      const int64_t at = row * w.row_groups() + first / w.group + static_cast<int64_t>(g);
+      scales[g] = float_at(w.scales, w.dtype, at);
+      biases[g] = float_at(w.biases, w.dtype, at);
+    }
+  }
+  void read_blocks(const WeightMatrix& w, const uint8_t* row, int64_t first) {
+    const BlockFormat& sizes = block_format(w.format);
+    blocks::with_block(w.format, [&]<class Block>() {
+      for (int64_t k = 0; k < std::ssize(codes); k += sizes.cols) {
+        const uint8_t* block = row + (first + k) / sizes.cols * sizes.bytes;
+        Block::codes(block, codes.data() + k);
+        Block::scales(block, scales.data() + k / w.group, biases.data() + k / w.group);
+      }
+    });
+  }
+};
+
+}  // namespace
+
+CodedWeight coded_weight_at(const WeightMatrix& w, int64_t row, int64_t col) {
+  const int64_t width = w.blocks() ? block_format(w.format).cols : w.group;
+  return Codes(w, row, col / width * width, width).at(static_cast<size_t>(col % width));
 }
 
 namespace {
 
+float value(const CodedWeight& weight) {
+  return std::fma(weight.code, weight.scale, weight.bias);
+}
+
+}  // namespace
+
+float weight_at(const WeightMatrix& w, int64_t row, int64_t col) {
+  return w.quantized() ? value(coded_weight_at(w, row, col))
+                       : float_at(w.data + row * w.row_bytes(), w.dtype, col);
+}
+
+namespace {
+
+void dequantize_row(const WeightMatrix& w, int64_t row, float* out) {
+  if (w.quantized()) {
+    const Codes codes(w, row, 0, w.cols);
+    for (int64_t k = 0; k < w.cols; ++k) out[k] = value(codes.at(static_cast<size_t>(k)));
+  } else {
+    for (int64_t k = 0; k < w.cols; ++k) out[k] = weight_at(w, row, k);
+  }
+}
+
 void matmul(const MatmulArgs& a) {
   const WeightMatrix& w = *a.weight;
   for (int64_t n = a.first_row; n < a.last_row; ++n) {
-    for (int64_t k = 0; k < w.cols; ++k) a.scratch[k] = weight_at(w, n, k);
+    dequantize_row(w, n, a.scratch);
     for (int64_t t = 0; t < a.tokens; ++t) {
       double sum = 0;
       for (int64_t k = 0; k < w.cols; ++k) sum += double{a.x[t * w.cols + k]} * a.scratch[k];
@@ -62,34 +129,30 @@ void quantize(const QuantizeArgs& a) {
 }
 
 // One output: what the comment at QuantizedRows says.
-double quantized_dot(const QuantizedRows& x, int64_t t, const WeightMatrix& w, int64_t n) {
-  const std::byte* data = w.data + n * w.row_bytes();
+double quantized_dot(const QuantizedRows& x, int64_t t, const Codes& weights) {
   double y = 0;
-  for (int64_t begin = 0; begin < w.cols; begin += w.group) {
+  for (int64_t begin = 0; begin < x.cols; begin += x.group) {
     const int64_t cell = begin / kQuantBlock * x.tokens + t;
     const int8_t* codes = x.codes + cell * kQuantBlock;
     double dot = 0;
-    for (int64_t k = begin; k < begin + w.group; ++k) {
+    for (int64_t k = begin; k < begin + x.group; ++k) {
       const int64_t unit = k % kQuantBlock / kQuantUnit * kQuantUnit;
-      dot += static_cast<double>(codes[unit + unit_position(w.bits, w.group, k % kQuantUnit)]) *
-             code_at(data, w.bits, k);
+      dot += static_cast<double>(codes[unit + unit_position(x.bits, x.group, k % kQuantUnit)]) *
+             weights.codes[static_cast<size_t>(k)];
     }
-    const int64_t g = n * w.row_groups() + begin / w.group;
-    const double sum = x.sums[cell * kQuantGroups + begin % kQuantBlock / w.group];
-    y += double{x.steps[cell]} *
-         (float_at(w.scales, w.dtype, g) * dot + float_at(w.biases, w.dtype, g) * sum);
+    const auto g = static_cast<size_t>(begin / x.group);
+    const double sum = x.sums[cell * kQuantGroups + begin % kQuantBlock / x.group];
+    y += double{x.steps[cell]} * (weights.scales[g] * dot + weights.biases[g] * sum);
   }
   return y;
 }
 
 void quantized_matmul(const QuantizedMatmulArgs& a) {
-  for (int64_t t = 0; t < a.x->tokens; ++t)
-    for (int64_t n = a.first_row; n < a.last_row; ++n)
-      a.y[t * a.weight->rows + n] = static_cast<float>(quantized_dot(*a.x, t, *a.weight, n));
-}
-
-void dequantize_row(const WeightMatrix& w, int64_t row, float* out) {
-  for (int64_t k = 0; k < w.cols; ++k) out[k] = weight_at(w, row, k);
+  for (int64_t n = a.first_row; n < a.last_row; ++n) {
+    const Codes weights(*a.weight, n, 0, a.weight->cols);
+    for (int64_t t = 0; t < a.x->tokens; ++t)
+      a.y[t * a.weight->rows + n] = static_cast<float>(quantized_dot(*a.x, t, weights));
+  }
 }
 
 void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* y) {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "base/float16.h"
+#include "kernels/blocks.h"
 #include "kernels/kernels.h"
 #include "kernels/simd/elementwise.h"
 
@@ -24,7 +25,7 @@ constexpr int64_t kBlockCols = 512;   // of K; a multiple of 16
 // end.
 template <class F, class T>
 struct DenseRow {
-  static constexpr bool kAffine = false;
+  static constexpr bool kGrouped = false;
   const T* data;
 
   DenseRow(const WeightMatrix& w, int64_t row)
@@ -36,7 +37,7 @@ struct DenseRow {
 
 template <class F, int kBits, class T>
 struct AffineRow {
-  static constexpr bool kAffine = true;
+  static constexpr bool kGrouped = true;
   using Codes = typename F::template Codes<kBits>;
   const uint8_t* data;
   const std::byte* scales;  // T, at any address: files align nothing
@@ -58,19 +59,44 @@ struct AffineRow {
   }
 };
 
+// Takes the codes of a block apart when its first group begins.
+template <class F, class Block>
+struct BlockRow {
+  static constexpr bool kGrouped = true;
+  static constexpr const BlockFormat& kSizes = block_format(Block::kFormat);
+  static constexpr int64_t kGroups = kSizes.cols / kSizes.group;
+  using Codes = typename F::template Codes<8>;
+  const uint8_t* data;
+  uint8_t unpacked[kSizes.cols];
+  float scales[kGroups], biases[kGroups];
+  Codes codes;
+
+  BlockRow(const WeightMatrix& w, int64_t row)
+      : data(reinterpret_cast<const uint8_t*>(w.data) + row * w.row_bytes()) {}
+  void begin(int64_t g) {
+    if (g % kGroups == 0) {
+      const uint8_t* block = data + g / kGroups * kSizes.bytes;
+      Block::codes(block, unpacked);
+      Block::scales(block, scales, biases);
+    }
+    codes.set(F::broadcast(scales[g % kGroups]), F::broadcast(biases[g % kGroups]));
+  }
+  F at(int64_t k) const { return codes.decode(unpacked + k % kSizes.cols); }
+};
+
 // Walks the columns of a matrix: begin(g) at each group, step(k) for 16 columns, and for a dense
 // matrix whose width is not a multiple of 16 a last rest(k, count).
 template <class Row, class Begin, class Step, class Rest>
 [[gnu::always_inline]] inline void walk_columns(const WeightMatrix& w, Begin&& begin, Step&& step,
                                                 Rest&& rest) {
-  const int64_t whole = Row::kAffine ? w.cols : w.cols / 16 * 16;
-  const int64_t group = Row::kAffine ? w.group : whole;
+  const int64_t whole = Row::kGrouped ? w.cols : w.cols / 16 * 16;
+  const int64_t group = Row::kGrouped ? w.group : whole;
   int64_t k = 0;
   for (int64_t g = 0; k < whole; ++g) {
     begin(g);
     for (const int64_t end = k + group; k < end; k += 16) step(k);
   }
-  if constexpr (!Row::kAffine)
+  if constexpr (!Row::kGrouped)
     if (k < w.cols) rest(k, static_cast<int>(w.cols - k));
 }
 
@@ -80,7 +106,7 @@ void decode_row(const WeightMatrix& w, int64_t row, float* out) {
   walk_columns<Row>(
       w, [&](int64_t g) { decoder.begin(g); }, [&](int64_t k) { store(out + k, decoder.at(k)); },
       [&](int64_t k, int count) {
-        if constexpr (!Row::kAffine) store(out + k, decoder.at(k, count), count);
+        if constexpr (!Row::kGrouped) store(out + k, decoder.at(k, count), count);
       });
 }
 
@@ -107,7 +133,7 @@ void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
         }
       },
       [&](int64_t k, int count) {
-        if constexpr (!Row::kAffine)
+        if constexpr (!Row::kGrouped)
           for (int r = 0; r < kRows; ++r)
             for (int t = 0; t < kTokens; ++t)
               acc[r][t] = fma(rows[r].at(k, count), F::load(x + t * w.cols + k, count), acc[r][t]);
@@ -225,7 +251,7 @@ void matmul_rows(const MatmulArgs& a) {
   }
 }
 
-// Calls fn with the decoder type of the matrix's format.
+// Calls fn with the decoder type of a matrix's format.
 template <class F, class T, class Fn>
 inline void with_row_type(int bits, Fn&& fn) {
   switch (bits) {
@@ -247,6 +273,9 @@ inline void with_row_type(int bits, Fn&& fn) {
 }
 template <class F, class Fn>
 inline void with_row_type(const WeightMatrix& w, Fn&& fn) {
+  if (w.blocks())
+    return blocks::with_block(w.format,
+                              [&]<class Block>() { fn.template operator()<BlockRow<F, Block>>(); });
   switch (w.dtype) {
     case DType::kF32:
       return with_row_type<F, float>(w.bits, fn);

@@ -1,14 +1,17 @@
-// Products of affine weights with activations rounded to 8 bits (QuantizedRows), over F, a vector
-// of 16 floats, I, one of 16 32-bit integers, and Q, what an instruction set does with bytes
+// Products of quantised weights with activations rounded to 8 bits (QuantizedRows), over F, a
+// vector of 16 floats, I, one of 16 32-bit integers, and Q, what an instruction set does with bytes
 // (README.md). The dots of groups are whole numbers, so only the float chain below has an order,
 // and it is the same for both ways:
 //   rows    few tokens: 16 rows of weights, far from each other so that the memory system follows
 //           16 streams, are unpacked in registers and used at once
 //   panels  many tokens: a block of kPanel rows is packed once into scratch, transposed, so that
 //           one instruction serves 16 rows, and then multiplied with every token
+// What they need to know of a format is in the class of a tile of 16 rows: AffineTile, or BlockTile
+// for the blocks of ggml.
 #pragma once
 
 #include "base/float16.h"
+#include "kernels/blocks.h"
 #include "kernels/kernels.h"
 #include "kernels/simd/elementwise.h"
 
@@ -34,9 +37,10 @@ void quantize_block(const float* x, int64_t cols, int group, int8_t* codes, floa
     alignas(64) int8_t natural[kQuantUnit];
     for (int64_t k = 0; k < kQuantUnit; k += 16)
       Q::store_codes(natural + k, round(F::load(x + unit + k) * inverse));
-    if (group == 32)
+    constexpr bool kInOrder = unit_position(kBits, kQuantUnit, 1) == 1;
+    if (!kInOrder && group < kQuantUnit)
       for (int64_t i = 0; i < kQuantUnit; ++i)
-        codes[unit + unit_position(kBits, 32, i)] = natural[i];
+        codes[unit + unit_position(kBits, group, i)] = natural[i];
     else
       Q::template arrange<kBits>(natural, codes + unit);
   }
@@ -62,58 +66,40 @@ void quantize_rows(const QuantizeArgs& a) {
 
 // ---- what both ways share
 
-// Row row[r] of scales (or biases) to lane r as f32, [groups, stride].
-template <class Q>
-void gather_scales(const WeightMatrix& w, const std::byte* table, const int64_t* row, float* out,
-                   int64_t stride) {
-  const int64_t groups = w.row_groups();
-  const std::byte* data[16];
-  for (int r = 0; r < 16; ++r) data[r] = table + row[r] * groups * size_of(w.dtype);
-  int64_t g = 0;
-  if (w.dtype != DType::kF32 && groups >= 8)
-    while (g < groups) {
-      const int64_t begin = g + 8 <= groups ? g : groups - 8;  // the last 8 may overlap
-      Q::transpose_8(data, begin, w.dtype == DType::kBF16, out + begin * stride, stride);
-      g = begin + 8;
-    }
-  for (; g < groups; ++g)
-    for (int r = 0; r < 16; ++r) out[g * stride + r] = float_at(data[r], w.dtype, g);
-}
-
 // y + step * sum over groups of (scale * dot + bias * sum), for 16 rows and one token.
-// dots: [groups, dots_stride]; scales, biases: [groups, stride]; sums: [groups].
+// dots: [groups, dots_stride]; scales, biases: [groups, 16]; sums: [groups].
 template <class F, class I>
 [[gnu::always_inline]] inline F fold_block(F y, const I* dots, int64_t dots_stride, int64_t groups,
-                                           const float* scales, const float* biases, int64_t stride,
+                                           const float* scales, const float* biases,
                                            const float* sums, float step) {
   F s = F::zero();
   for (int64_t g = 0; g < groups; ++g) {
-    s = fma(F::load(scales + g * stride), F::from(dots[g * dots_stride]), s);
-    s = fma(F::load(biases + g * stride), F::broadcast(sums[g]), s);
+    s = fma(F::load(scales + g * 16), F::from(dots[g * dots_stride]), s);
+    s = fma(F::load(biases + g * 16), F::broadcast(sums[g]), s);
   }
   return fma(F::broadcast(step), s, y);
 }
 
-// ---- few tokens
-
-// The activation codes of few tokens. For groups of 32 two copies of them, arranged as for groups
-// of 64, with the other half of every unit zero: the dot of a unit with such a copy is that of one
-// group.
+// The activation codes of few tokens. For groups of less than a unit, copies of them, arranged as
+// for groups of 64, each with all but one group of every unit zero: the dot of a unit with such a
+// copy is that of one group.
 struct RowCodes {
-  const int8_t* codes[2];
+  const int8_t* whole;  // as they are
+  const int8_t* codes[4];
 };
-static inline RowCodes split_halves(const QuantizedRows& x, int8_t* scratch) {
-  if (x.group != 32) return {{x.codes, nullptr}};
-  const int64_t bytes = x.blocks() * x.tokens * kQuantBlock;
+static inline RowCodes split_groups(const QuantizedRows& x, int8_t* scratch) {
+  if (x.group >= kQuantUnit) return {x.codes, {x.codes}};
+  const int64_t bytes = x.blocks() * x.tokens * kQuantBlock, copies = kQuantUnit / x.group;
+  RowCodes split{x.codes, {}};
+  for (int64_t copy = 0; copy < copies; ++copy) split.codes[copy] = scratch + copy * bytes;
   for (int64_t index = 0; index < kQuantUnit; ++index) {
-    const int64_t from = unit_position(x.bits, 32, index), to = unit_position(x.bits, 64, index);
-    const int64_t half = index / 32;
-    for (int64_t unit = 0; unit < bytes; unit += kQuantUnit) {
-      scratch[half * bytes + unit + to] = x.codes[unit + from];
-      scratch[(1 - half) * bytes + unit + to] = 0;
-    }
+    const int64_t from = unit_position(x.bits, x.group, index);
+    const int64_t to = unit_position(x.bits, 64, index);
+    for (int64_t copy = 0; copy < copies; ++copy)
+      for (int64_t unit = 0; unit < bytes; unit += kQuantUnit)
+        scratch[copy * bytes + unit + to] = copy == index / x.group ? x.codes[unit + from] : 0;
   }
-  return {{scratch, scratch + bytes}};
+  return split;
 }
 
 // Dots of the groups of one block, [kTokens][kQuantGroups], for 16 rows. `cell` is the offset of
@@ -125,12 +111,12 @@ template <class I, class Q, int kBits, int kTokens>
   const auto units_of = [&](int64_t copy, I(*out)[kQuantGroups]) {
     Q::template dot_units<kBits, kTokens>(rows, offset, units, x.codes[copy] + cell, out);
   };
-  if (group == 32) {
-    I halves[2][kTokens][kQuantGroups];
-    units_of(0, halves[0]);
-    units_of(1, halves[1]);
+  if (group < kQuantUnit) {
+    const int64_t copies = kQuantUnit / group;
+    I parts[4][kTokens][kQuantGroups];
+    for (int64_t copy = 0; copy < copies; ++copy) units_of(copy, parts[copy]);
     for (int t = 0; t < kTokens; ++t)
-      for (int64_t g = 0; g < 2 * units; ++g) dots[t][g] = halves[g % 2][t][g / 2];
+      for (int64_t g = 0; g < copies * units; ++g) dots[t][g] = parts[g % copies][t][g / copies];
     return;
   }
   units_of(0, dots);
@@ -139,16 +125,204 @@ template <class I, class Q, int kBits, int kTokens>
       for (int64_t g = 0; g < units / 2; ++g) dots[t][g] = dots[t][2 * g] + dots[t][2 * g + 1];
 }
 
-template <class F, class I, class Q, int kBits, int kTokens>
+// Where the quads (4 codes of a row, one instruction's worth) that Q unpacks one after another lie
+// in a packed unit: as the activations do.
+struct QuadOrder {
+  uint8_t place[16];
+};
+constexpr QuadOrder quad_order(int bits, int group) {
+  QuadOrder order{};
+  for (int64_t index = 0; index < kQuantUnit; ++index) {
+    const int64_t from = unit_position(bits, 64, index);
+    if (from % 4 == 0)
+      order.place[from / 4] = static_cast<uint8_t>(unit_position(bits, group, index) / 4);
+  }
+  return order;
+}
+
+// ---- tiles: 16 rows of weights, which need not be neighbours, block after block
+//
+// | member                        | meaning                                                     |
+// |-------------------------------|-------------------------------------------------------------|
+// | kBits                         | codes are below 2^kBits                                     |
+// | kSplitCodes                   | dots() uses the copies of RowCodes                          |
+// | scratch_floats(cols)          | that an object takes at most                                |
+// | begin_block(b)                | what follows is of block b                                  |
+// | scales(), biases()            | of the block's groups, [groups, 16]                         |
+// | prefetch(w, row)              | asks for what the hardware does not foresee of these rows   |
+// | dots<tokens>(units, x, cell,  | of the block's groups, [tokens][groups]; the codes of the   |
+// |              dots)            | block's first token are `cell` further in those of x        |
+// | pack(units, packed)           | the block's units, as Q::pack_unit packs them; asks for the |
+// |                               | row's next block, or kPanel rows further for the first      |
+
+constexpr int64_t affine_tile_floats(int64_t cols) {
+  return 2 * 16 * (cols / 32);
+}
+template <class I, class Q, int kBits_>
+class AffineTile {
+ public:
+  static constexpr int kBits = kBits_;
+  static constexpr bool kSplitCodes = true;
+
+  AffineTile(const WeightMatrix& w, const int64_t* row, float* scratch)
+      : group_(w.group),
+        row_bytes_(w.row_bytes()),
+        scales_(scratch),
+        biases_(scratch + 16 * w.row_groups()) {
+    for (int r = 0; r < 16; ++r)
+      data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
+    gather(w, w.scales, row, scales_);
+    gather(w, w.biases, row, biases_);
+  }
+  static int64_t scratch_floats(int64_t cols) { return affine_tile_floats(cols); }
+
+  void begin_block(int64_t b) { column_ = b * kQuantBlock; }
+  const float* scales() const { return scales_ + column_ / group_ * 16; }
+  const float* biases() const { return biases_ + column_ / group_ * 16; }
+
+  template <int kTokens>
+  [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
+                                   I (*dots)[kQuantGroups]) const {
+    block_dots<I, Q, kBits, kTokens>(data_, units, column_ * kBits / 8, x, group_, cell, dots);
+  }
+
+  // The scales and biases of a tile's rows lie on 32 streams of a few bytes per tile, more than the
+  // hardware foresees. A row's first line was its neighbour's last. (Always inline: GCC 12 takes a
+  // function that only prefetches for one without effect, and drops the call.)
+  [[gnu::always_inline]] static inline void prefetch(const WeightMatrix& w, const int64_t* row) {
+    const int64_t bytes = w.row_groups() * size_of(w.dtype);
+    for (const std::byte* table : {w.scales, w.biases})
+      for (int r = 0; r < 16; ++r)
+        for (int64_t at = bytes - 1; at >= 0; at -= 64)
+          __builtin_prefetch(table + row[r] * bytes + at);
+  }
+
+  // The rows of a panel are many short pieces, too many streams for the hardware to foresee.
+  void pack(int64_t units, uint8_t* packed) const {
+    constexpr QuadOrder kOrders[2] = {quad_order(kBits, 32), quad_order(kBits, 64)};
+    constexpr int64_t kUnit = kQuantUnit * kBits / 8, kBlock = kQuantBlock * kBits / 8;
+    const int64_t begin = column_ * kBits / 8, after = begin + kBlock;
+    const int64_t next = after < row_bytes_ ? after : kPanel * row_bytes_;
+    for (int64_t u = 0; u < units; ++u) {
+      if (u * kUnit % 64 < kUnit)
+        for (const uint8_t* row : data_) __builtin_prefetch(row + next + u * kUnit);
+      Q::template pack_unit<kBits>(data_, begin + u * kUnit, kOrders[group_ == 32 ? 0 : 1],
+                                   packed + u * kUnitBytes);
+    }
+  }
+
+ private:
+  // Row row[r] of scales (or biases) to lane r as f32, [groups, 16].
+  static void gather(const WeightMatrix& w, const std::byte* table, const int64_t* row,
+                     float* out) {
+    const int64_t groups = w.row_groups();
+    const std::byte* data[16];
+    for (int r = 0; r < 16; ++r) data[r] = table + row[r] * groups * size_of(w.dtype);
+    int64_t g = 0;
+    if (w.dtype != DType::kF32 && groups >= 8)
+      while (g < groups) {
+        const int64_t begin = g + 8 <= groups ? g : groups - 8;  // the last 8 may overlap
+        Q::transpose_8(data, begin, w.dtype == DType::kBF16, out + begin * 16, 16);
+        g = begin + 8;
+      }
+    for (; g < groups; ++g)
+      for (int r = 0; r < 16; ++r) out[g * 16 + r] = float_at(data[r], w.dtype, g);
+  }
+
+  const uint8_t* data_[16];
+  int group_;
+  int64_t row_bytes_;
+  int64_t column_ = 0;
+  float* scales_;
+  float* biases_;
+};
+
+constexpr int64_t kBlockTileFloats = 2 * 16 * kQuantGroups + 16 * kQuantBlock / 4;
+template <class I, class Q, class Block>
+class BlockTile {
+  static constexpr const BlockFormat& kSizes = block_format(Block::kFormat);
+  static constexpr int64_t kBlocks = kQuantBlock / kSizes.cols;  // of the format in one of ours
+
+ public:
+  static constexpr int kBits = kSizes.bits;
+  static constexpr bool kSplitCodes = true;
+
+  BlockTile(const WeightMatrix& w, const int64_t* row, float* scratch)
+      : row_blocks_(w.cols / kSizes.cols),
+        scales_(scratch),
+        biases_(scratch + 16 * kQuantGroups),
+        codes_(reinterpret_cast<uint8_t*>(scratch + 2 * 16 * kQuantGroups)) {
+    for (int r = 0; r < 16; ++r)
+      data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
+  }
+  static int64_t scratch_floats(int64_t) { return kBlockTileFloats; }
+  static void prefetch(const WeightMatrix&, const int64_t*) {}
+
+  void begin_block(int64_t b) {
+    first_ = b * kBlocks;
+    count_ = row_blocks_ - first_ < kBlocks ? row_blocks_ - first_ : kBlocks;
+    constexpr int64_t kGroups = kSizes.cols / kSizes.group;
+    for (int64_t i = 0; i < count_; ++i)
+      for (int r = 0; r < 16; ++r) {
+        float scales[kGroups], biases[kGroups];
+        Block::scales(block(r, i), scales, biases);
+        for (int64_t g = 0; g < kGroups; ++g) {
+          scales_[(i * kGroups + g) * 16 + r] = scales[g];
+          biases_[(i * kGroups + g) * 16 + r] = biases[g];
+        }
+      }
+  }
+  const float* scales() const { return scales_; }
+  const float* biases() const { return biases_; }
+
+  template <int kTokens>
+  [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
+                                   I (*dots)[kQuantGroups]) const {
+    const uint8_t* rows[16];
+    unpack(rows);
+    block_dots<I, Q, 8, kTokens>(rows, units, 0, x, kSizes.group, cell, dots);
+  }
+
+  void pack(int64_t units, uint8_t* packed) const {
+    constexpr QuadOrder kOrder = quad_order(8, kSizes.group);
+    const uint8_t* rows[16];
+    unpack(rows);
+    const int64_t after = first_ + kBlocks;
+    const int64_t next = (after < row_blocks_ ? after : kPanel * row_blocks_) * kSizes.bytes;
+    for (int64_t at = 0; at < count_ * kSizes.bytes; at += 64)
+      for (const uint8_t* row : data_) __builtin_prefetch(row + next + at);
+    for (int64_t u = 0; u < units; ++u)
+      Q::template pack_unit<8>(rows, u * kQuantUnit, kOrder, packed + u * kUnitBytes);
+  }
+
+ private:
+  const uint8_t* block(int r, int64_t i) const { return data_[r] + (first_ + i) * kSizes.bytes; }
+
+  // The block's codes, a byte each, of all rows.
+  void unpack(const uint8_t** rows) const {
+    for (int r = 0; r < 16; ++r) {
+      rows[r] = codes_ + r * kQuantBlock;
+      for (int64_t i = 0; i < count_; ++i)
+        Block::codes(block(r, i), codes_ + r * kQuantBlock + i * kSizes.cols);
+    }
+  }
+
+  const uint8_t* data_[16];
+  int64_t row_blocks_;
+  int64_t first_ = 0, count_ = 0;  // blocks of the format that make up the block
+  float* scales_;
+  float* biases_;
+  uint8_t* codes_;
+};
+
+// ---- few tokens
+
+template <class F, class I, class Tile, int kTokens>
 void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes& codes,
-               float* scales, float* biases) {
+               float* scratch) {
   const WeightMatrix& w = *a.weight;
   const QuantizedRows& x = *a.x;
-  const uint8_t* data[16];
-  for (int r = 0; r < 16; ++r)
-    data[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
-  gather_scales<Q>(w, w.scales, row, scales, 16);
-  gather_scales<Q>(w, w.biases, row, biases, 16);
+  Tile tile(w, row, scratch);
   F y[kTokens];
   for (F& sum : y) sum = F::zero();
   const int64_t row_groups = w.row_groups(), block_groups = kQuantBlock / w.group;
@@ -157,10 +331,10 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
     const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
     const int64_t groups = row_groups - g < block_groups ? row_groups - g : block_groups;
     I dots[kTokens][kQuantGroups];
-    block_dots<I, Q, kBits, kTokens>(data, cols / kQuantUnit, begin * kBits / 8, codes, w.group,
-                                     cell * kQuantBlock, dots);
+    tile.begin_block(b);
+    tile.template dots<kTokens>(cols / kQuantUnit, codes, cell * kQuantBlock, dots);
     for (int t = 0; t < kTokens; ++t)
-      y[t] = fold_block(y[t], dots[t], 1, groups, scales + g * 16, biases + g * 16, 16,
+      y[t] = fold_block(y[t], dots[t], 1, groups, tile.scales(), tile.biases(),
                         x.sums + (cell + t) * kQuantGroups, x.steps[cell + t]);
   }
   for (int t = 0; t < kTokens; ++t) {
@@ -194,51 +368,22 @@ class LaneRows {
   int64_t place_[16];
 };
 
-// The scales and biases of a tile's rows lie on 32 streams of a few bytes per tile, more than the
-// hardware foresees. A row's first line was its neighbour's last. (Always inline: GCC 12 takes a
-// function that only prefetches for one without effect, and drops the call.)
-[[gnu::always_inline]] static inline void prefetch_scales(const WeightMatrix& w,
-                                                          const int64_t* row) {
-  const int64_t bytes = w.row_groups() * size_of(w.dtype);
-  for (const std::byte* table : {w.scales, w.biases})
-    for (int r = 0; r < 16; ++r)
-      for (int64_t at = bytes - 1; at >= 0; at -= 64)
-        __builtin_prefetch(table + row[r] * bytes + at);
-}
-
-template <class F, class I, class Q, int kBits, int kTokens>
+template <class F, class I, class Tile, int kTokens>
 void quantized_rows(const QuantizedMatmulArgs& a) {
   if (a.first_row >= a.last_row) return;
-  float* scales = a.scratch;
-  float* biases = scales + 16 * a.weight->row_groups();
-  const RowCodes codes =
-      split_halves(*a.x, reinterpret_cast<int8_t*>(biases + 16 * a.weight->row_groups()));
+  int8_t* copies = reinterpret_cast<int8_t*>(a.scratch + Tile::scratch_floats(a.weight->cols));
+  const RowCodes codes = Tile::kSplitCodes ? split_groups(*a.x, copies) : RowCodes{a.x->codes, {}};
   LaneRows lanes(a.first_row, a.last_row);
   int64_t rows[2][16];  // of this tile and the next, in turn
   lanes.take(rows[0]);
   for (int64_t i = 0; i < lanes.tiles(); ++i) {
     lanes.take(rows[(i + 1) % 2]);
-    prefetch_scales(*a.weight, rows[(i + 1) % 2]);
-    rows_tile<F, I, Q, kBits, kTokens>(a, rows[i % 2], codes, scales, biases);
+    Tile::prefetch(*a.weight, rows[(i + 1) % 2]);
+    rows_tile<F, I, Tile, kTokens>(a, rows[i % 2], codes, a.scratch);
   }
 }
 
 // ---- many tokens
-
-// Where the quads (4 codes of a row, one instruction's worth) that Q unpacks one after another lie
-// in a packed unit: as the activations do.
-struct QuadOrder {
-  uint8_t place[16];
-};
-constexpr QuadOrder quad_order(int bits, int group) {
-  QuadOrder order{};
-  for (int64_t index = 0; index < kQuantUnit; ++index) {
-    const int64_t from = unit_position(bits, 64, index);
-    if (from % 4 == 0)
-      order.place[from / 4] = static_cast<uint8_t>(unit_position(bits, group, index) / 4);
-  }
-  return order;
-}
 
 // Dots of a block's groups for 16 packed rows and kTokens tokens, [kQuantGroups][kTokens].
 template <class I, class Q, int kBits, int kTokens>
@@ -247,10 +392,11 @@ template <class I, class Q, int kBits, int kTokens>
   for (int64_t u = 0; u < units; ++u) {
     const uint8_t* unit = packed + u * kUnitBytes;
     const int8_t* x = codes + u * kQuantUnit;
-    if (group == 32) {
-      Q::template dot_quads<kBits, kTokens>(unit, 8, x, dots[2 * u], false);
-      Q::template dot_quads<kBits, kTokens>(unit + kUnitBytes / 2, 8, x + 32, dots[2 * u + 1],
-                                            false);
+    if (group < 64) {
+      const int64_t groups = kQuantUnit / group;
+      for (int64_t g = 0; g < groups; ++g)
+        Q::template dot_quads<kBits, kTokens>(unit + g * group * 16, group / 4, x + g * group,
+                                              dots[u * groups + g], false);
     } else if (group == 64) {
       Q::template dot_quads<kBits, kTokens>(unit, 16, x, dots[u], false);
     } else {
@@ -261,35 +407,34 @@ template <class I, class Q, int kBits, int kTokens>
 
 // One block of 16 packed rows for tokens t ... t + kTokens - 1, added to y (or put there, when it
 // is the first). `rows` < 16 at the end of a matrix.
-template <class F, class I, class Q, int kBits, int kTokens>
+template <class F, class I, class Q, class Tile, int kTokens>
 void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t, const uint8_t* packed,
-                const float* scales, const float* biases, int64_t n, int rows) {
+                const Tile& tile, int64_t n, int rows) {
   const QuantizedRows& x = *a.x;
   const int64_t begin = b * kQuantBlock, cell = b * x.tokens + t;
   const int64_t cols = x.cols - begin < kQuantBlock ? x.cols - begin : kQuantBlock;
   const int64_t groups = cols / x.group;
   I dots[kQuantGroups][kTokens];
-  panel_dots<I, Q, kBits, kTokens>(packed, cols / kQuantUnit, x.group, x.codes + cell * kQuantBlock,
-                                   dots);
+  panel_dots<I, Q, Tile::kBits, kTokens>(packed, cols / kQuantUnit, x.group,
+                                         x.codes + cell * kQuantBlock, dots);
   for (int i = 0; i < kTokens; ++i) {
     float* out = a.y + (t + i) * a.weight->rows + n;
     const F before = b == 0 ? F::zero() : load_piece<F>(out, rows);
     store_piece(out,
-                fold_block(before, &dots[0][i], kTokens, groups, scales, biases, kPanel,
+                fold_block(before, &dots[0][i], kTokens, groups, tile.scales(), tile.biases(),
                            x.sums + (cell + i) * kQuantGroups, x.steps[cell + i]),
                 rows);
   }
 }
 
-template <class F, class I, class Q, int kBits>
-void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
-                 const float* scales, const float* biases, int64_t n, int64_t rows) {
-  const int64_t first_group = b * kQuantBlock / a.x->group * kPanel;
+template <class F, class I, class Q, class Tile>
+void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed, const Tile* tiles,
+                 int64_t n, int64_t rows) {
   const auto tile = [&]<int kTokens>(int64_t t) {
     for (int64_t r = 0; r < rows; r += 16)
-      panel_tile<F, I, Q, kBits, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,
-                                          scales + first_group + r, biases + first_group + r, n + r,
-                                          static_cast<int>(rows - r < 16 ? rows - r : 16));
+      panel_tile<F, I, Q, Tile, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,
+                                         tiles[r / 16], n + r,
+                                         static_cast<int>(rows - r < 16 ? rows - r : 16));
   };
   int64_t t = 0;
   for (; t + Q::kTokens <= a.x->tokens; t += Q::kTokens) tile.template operator()<Q::kTokens>(t);
@@ -297,49 +442,31 @@ void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
   for (; t < a.x->tokens; ++t) tile.template operator()<1>(t);
 }
 
-// Packs a block of up to 64 rows. They are that many short pieces, too many streams for the
-// hardware to foresee: meanwhile asks for the next block of the panel or, after the last, for the
-// first of the next panel (past the end of the matrix that does nothing).
-template <class Q, int kBits>
-void pack_block(const WeightMatrix& w, const uint8_t* const* data, int64_t rows, int64_t block,
-                const QuadOrder& order, uint8_t* packed) {
-  constexpr int64_t kUnit = kQuantUnit * kBits / 8, kBlock = kQuantBlock * kBits / 8;
-  const int64_t begin = block * kBlock, row_bytes = w.row_bytes(), after = begin + kBlock;
-  const int64_t end = after < row_bytes ? after : row_bytes;
-  const int64_t next = after < row_bytes ? after : kPanel * row_bytes;
-  for (int64_t r = 0; r < rows; r += 16)
-    for (int64_t at = 0; begin + at < end; at += kUnit) {
-      if (at % 64 < kUnit)
-        for (int64_t i = r; i < r + 16; ++i) __builtin_prefetch(data[i] + next + at);
-      Q::template pack_unit<kBits>(data + r, begin + at, order,
-                                   packed + (r / 16 * kBlockUnits + at / kUnit) * kUnitBytes);
-    }
-}
-
-template <class F, class I, class Q, int kBits>
+template <class F, class I, class Q, class Tile>
 void quantized_panels(const QuantizedMatmulArgs& a) {
   const WeightMatrix& w = *a.weight;
-  float* scales = a.scratch;
-  float* biases = scales + kPanel * w.row_groups();
-  uint8_t* packed = reinterpret_cast<uint8_t*>(biases + kPanel * w.row_groups());
-  constexpr QuadOrder kOrders[2] = {quad_order(kBits, 32), quad_order(kBits, 64)};
-  const QuadOrder& order = kOrders[w.group == 32 ? 0 : 1];
+  const int64_t floats = Tile::scratch_floats(w.cols);
+  uint8_t* packed = reinterpret_cast<uint8_t*>(a.scratch + kPanel / 16 * floats);
   Q::begin();
   for (int64_t n = a.first_row; n < a.last_row; n += kPanel) {
     const int64_t rows = a.last_row - n < kPanel ? a.last_row - n : kPanel;
-    int64_t row[kPanel];  // those past the end repeat the last
-    const uint8_t* data[kPanel];
-    for (int64_t r = 0; r < kPanel; ++r) {
-      row[r] = n + (r < rows ? r : rows - 1);
-      data[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
-    }
-    for (int64_t r = 0; r < rows; r += 16) {
-      gather_scales<Q>(w, w.scales, row + r, scales + r, kPanel);
-      gather_scales<Q>(w, w.biases, row + r, biases + r, kPanel);
-    }
+    const auto make = [&](int64_t i) {
+      int64_t row[16];  // those past the end repeat the last
+      for (int64_t r = 0; r < 16; ++r) {
+        const int64_t wanted = 16 * i + r;
+        row[r] = n + (wanted < rows ? wanted : rows - 1);
+      }
+      return Tile(w, row, a.scratch + i * floats);
+    };
+    Tile tiles[kPanel / 16] = {make(0), make(1), make(2), make(3)};
     for (int64_t b = 0; b < a.x->blocks(); ++b) {
-      pack_block<Q, kBits>(w, data, rows, b, order, packed);
-      panel_block<F, I, Q, kBits>(a, b, packed, scales, biases, n, rows);
+      const int64_t begin = b * kQuantBlock;
+      const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
+      for (int64_t i = 0; 16 * i < rows; ++i) {
+        tiles[i].begin_block(b);
+        tiles[i].pack(cols / kQuantUnit, packed + i * kBlockUnits * kUnitBytes);
+      }
+      panel_block<F, I, Q>(a, b, packed, tiles, n, rows);
     }
   }
   Q::end();
@@ -347,21 +474,21 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
 
 // ---- the two entries of the table
 
-template <class F, class I, class Q, int kBits>
+template <class F, class I, class Q, class Tile>
 void quantized_matmul(const QuantizedMatmulArgs& a) {
   switch (a.x->tokens) {
     case 0:
       return;
     case 1:
-      return quantized_rows<F, I, Q, kBits, 1>(a);
+      return quantized_rows<F, I, Tile, 1>(a);
     case 2:
-      return quantized_rows<F, I, Q, kBits, 2>(a);
+      return quantized_rows<F, I, Tile, 2>(a);
     case 3:
-      return quantized_rows<F, I, Q, kBits, 3>(a);
+      return quantized_rows<F, I, Tile, 3>(a);
     case 4:
-      return quantized_rows<F, I, Q, kBits, 4>(a);
+      return quantized_rows<F, I, Tile, 4>(a);
     default:
-      return quantized_panels<F, I, Q, kBits>(a);
+      return quantized_panels<F, I, Q, Tile>(a);
   }
 }
 
@@ -385,7 +512,13 @@ inline void with_bits(int bits, Fn&& fn) {
 
 template <class F, class I, class Q>
 void quantized_matmul(const QuantizedMatmulArgs& a) {
-  with_bits(a.weight->bits, [&]<int kBits>() { quantized_matmul<F, I, Q, kBits>(a); });
+  if (a.weight->blocks())
+    blocks::with_block(a.weight->format, [&]<class Block>() {
+      quantized_matmul<F, I, Q, BlockTile<I, Q, Block>>(a);
+    });
+  else
+    with_bits(a.weight->bits,
+              [&]<int kBits>() { quantized_matmul<F, I, Q, AffineTile<I, Q, kBits>>(a); });
 }
 
 template <class F, class Q>

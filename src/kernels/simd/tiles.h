@@ -34,7 +34,7 @@ struct TileQ : Base {
   template <int kBits, int kCount, class I>
   [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int count, const int8_t* codes,
                                                I* dots, bool add) {
-    if constexpr (kCount != kTokens) {
+    if (kCount != kTokens || count < 8) {  // a tile of so few quads is not worth its making
       Base::template dot_quads<kBits, kCount>(unit, count, codes, dots, add);
     } else {
       if (add)
