@@ -1,5 +1,6 @@
 // The kernel table of AVX2.
 #include "kernels/simd/table.h"
+#include "kernels/x86/avx2_blocks.h"
 #include "kernels/x86/avx2_float.h"
 #include "kernels/x86/tables.h"
 
