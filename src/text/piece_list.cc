@@ -39,26 +39,87 @@ bool merges(const Model& model, std::span<const ScoredPiece> pieces, Token id) {
          model.byte_of[i] < 0;
 }
 
-std::vector<Cut> cuts_of(const Model& model, std::span<const ScoredPiece> pieces) {
-  std::vector<Cut> cuts;
-  for (Token id = 0; id < model.vocabulary.size(); ++id) {
-    if (!merges(model, pieces, id)) continue;
-    const std::string_view text = model.vocabulary.piece(id);
-    uint32_t chars = 0;
-    for (size_t at = 0; at < text.size(); at += utf8_size(static_cast<uint8_t>(text[at]))) ++chars;
-    uint32_t left_chars = 1;
-    for (size_t at = utf8_size(static_cast<uint8_t>(text[0])); at < text.size(); ++left_chars) {
-      const Token left = model.vocabulary.find(text.substr(0, at));
-      const Token right = left == kNoToken ? kNoToken : model.vocabulary.find(text.substr(at));
-      if (right != kNoToken && merges(model, pieces, left) && merges(model, pieces, right))
-        cuts.push_back({pieces[static_cast<size_t>(id)].score, left_chars, chars - left_chars, left,
-                        right, id});
-      at += utf8_size(static_cast<uint8_t>(text[at]));
+// The pieces that merges may make, those of the highest score first.
+std::vector<Token> merged_pieces(const Model& model, std::span<const ScoredPiece> pieces) {
+  std::vector<Token> order;
+  for (Token id = 0; id < model.vocabulary.size(); ++id)
+    if (merges(model, pieces, id)) order.push_back(id);
+  std::stable_sort(order.begin(), order.end(), [&](Token a, Token b) {
+    return pieces[static_cast<size_t>(a)].score > pieces[static_cast<size_t>(b)].score;
+  });
+  return order;
+}
+
+// Every way to cut a few pieces into two strings, and then those into pieces.
+class Cutter {
+ public:
+  Cutter(const Model& model, std::span<const ScoredPiece> pieces)
+      : model_(model), pieces_(pieces) {}
+
+  void add(Token id) {
+    const std::string_view text = model_.vocabulary.piece(id);
+    const auto next = [&](size_t at) { return at + utf8_size(static_cast<uint8_t>(text[at])); };
+    const size_t first = splits_.size();
+    uint32_t chars = 1;
+    for (size_t at = next(0); at < text.size(); at = next(at), ++chars) {
+      splits_.push_back({id, chars, 0});
+      lefts_.push_back(text.substr(0, at));
+      rights_.push_back(text.substr(at));
     }
-    if (!cuts.empty() && cuts.back().result == id &&
-        pieces[static_cast<size_t>(id)].type == PieceType::kUnused)
-      fail("{}: piece {} ({}) is unused but can be merged from others, which is not supported",
-           model.source, id, shown(text));
+    for (size_t i = first; i < splits_.size(); ++i)
+      splits_[i].right_chars = chars - splits_[i].left_chars;
+  }
+
+  // Appends the cuts of all pieces that were added, in order, and forgets them.
+  void finish(std::vector<Cut>& cuts) {
+    left_ids_.resize(splits_.size());
+    right_ids_.resize(splits_.size());
+    model_.vocabulary.find_all(lefts_, left_ids_);
+    model_.vocabulary.find_all(rights_, right_ids_);
+    const auto begin = static_cast<std::ptrdiff_t>(cuts.size());
+    for (size_t i = 0; i < splits_.size(); ++i) {
+      const Token left = left_ids_[i], right = right_ids_[i];
+      if (left == kNoToken || right == kNoToken || !merges(model_, pieces_, left) ||
+          !merges(model_, pieces_, right))
+        continue;
+      const auto& [id, left_chars, right_chars] = splits_[i];
+      if (pieces_[static_cast<size_t>(id)].type == PieceType::kUnused)
+        fail("{}: piece {} ({}) is unused but can be merged from others, which is not supported",
+             model_.source, id, shown(model_.vocabulary.piece(id)));
+      cuts.push_back(
+          {pieces_[static_cast<size_t>(id)].score, left_chars, right_chars, left, right, id});
+    }
+    std::sort(cuts.begin() + begin, cuts.end(), goes_before);
+    splits_.clear();
+    lefts_.clear();
+    rights_.clear();
+  }
+  size_t size() const { return splits_.size(); }
+
+ private:
+  struct Split {
+    Token id;
+    uint32_t left_chars, right_chars;
+  };
+  const Model& model_;
+  std::span<const ScoredPiece> pieces_;
+  std::vector<Split> splits_;
+  std::vector<std::string_view> lefts_, rights_;
+  std::vector<Token> left_ids_, right_ids_;
+};
+
+// In the order of merging. Pieces go together that have the same score, and otherwise a few
+// thousand cuts at a time: enough for the look-ups to overlap, few enough to stay in the caches.
+std::vector<Cut> cuts_of(const Model& model, std::span<const ScoredPiece> pieces) {
+  constexpr size_t kTogether = 4096;
+  const std::vector<Token> order = merged_pieces(model, pieces);
+  const auto score = [&](size_t i) { return pieces[static_cast<size_t>(order[i])].score; };
+  std::vector<Cut> cuts;
+  Cutter cutter(model, pieces);
+  for (size_t i = 0; i < order.size(); ++i) {
+    cutter.add(order[i]);
+    const bool last = i + 1 == order.size();
+    if (last || (cutter.size() >= kTogether && score(i + 1) != score(i))) cutter.finish(cuts);
   }
   return cuts;
 }
@@ -141,11 +202,14 @@ Model model_of_pieces(std::span<const ScoredPiece> pieces, const std::string& na
     model.scores.push_back(piece.score);
   }
   assign_roles(model);
-  std::vector<Cut> cuts = cuts_of(model, pieces);
-  std::sort(cuts.begin(), cuts.end(), goes_before);
+  const std::vector<Cut> cuts = cuts_of(model, pieces);
   model.merges = MergeTable(cuts.size());
-  for (size_t i = 0; i < cuts.size(); ++i)
+  constexpr size_t kAhead = 16;
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    if (i + kAhead < cuts.size())
+      model.merges.prefetch(cuts[i + kAhead].left, cuts[i + kAhead].right);
     add_merge(model, i, cuts[i].left, cuts[i].right, cuts[i].result);
+  }
   finish(model);
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (model.control[i]) {
