@@ -44,6 +44,7 @@ void setup(CLI::App& verb, Options& o) {
 
 // Of the files that hold the weights.
 int64_t file_bytes(const fs::path& model) {
+  if (!fs::is_directory(model)) return static_cast<int64_t>(fs::file_size(model));
   uintmax_t bytes = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(model))
     if (entry.path().extension() == ".safetensors") bytes += entry.file_size();

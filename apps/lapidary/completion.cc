@@ -16,6 +16,11 @@ void for_each_option(const VerbDoc& verb, Fn&& fn) {
     for (const OptionDoc& option : options) fn(option);
 }
 
+// A value that may be a file, or a folder: MODEL is either.
+bool takes_file(const OptionDoc& option) {
+  return option.value == "FILE" || option.value == "MODEL";
+}
+
 std::string verb_names(const std::vector<VerbDoc>& verbs) {
   std::string names;
   for (const VerbDoc& verb : verbs)
@@ -66,9 +71,9 @@ std::string bash_script(const std::vector<VerbDoc>& verbs) {
         patterns += fmt::format("{}\"{} {}\"", patterns.empty() ? "" : "|", verb.name, name);
       const auto words = value_choices(option);
       const std::string action = !words.empty() ? fmt::format("-W \"{}\"", joined(words, " "))
-                                 : option.value == "DIR"  ? "-d"
-                                 : option.value == "FILE" ? "-f"
-                                                          : "-W \"\"";
+                                 : option.value == "DIR" ? "-d"
+                                 : takes_file(option)    ? "-f"
+                                                         : "-W \"\"";
       script += fmt::format("    {})\n      COMPREPLY=($(compgen {} -- \"$cur\")); return ;;\n",
                             patterns, action);
     });
@@ -133,7 +138,7 @@ std::string zsh_script(const std::vector<VerbDoc>& verbs) {
         const auto words = value_choices(option);
         if (!words.empty())
           script += fmt::format(":value:({})", joined(words, " "));
-        else if (option.value == "DIR" || option.value == "FILE")
+        else if (option.value == "DIR" || takes_file(option))
           script += option.value == "DIR" ? ":folder:_files -/" : ":file:_files";
         else if (!option.value.empty())
           script += ":value: ";
@@ -171,7 +176,7 @@ std::string fish_script(const std::vector<VerbDoc>& verbs) {
       const auto words = value_choices(option);
       if (!words.empty())
         script += fmt::format(" -x -a '{}'", joined(words, " "));
-      else if (option.value == "DIR" || option.value == "FILE")
+      else if (option.value == "DIR" || takes_file(option))
         script += option.value == "DIR" ? " -x -a '(__fish_complete_directories)'" : " -r -F";
       else if (!option.value.empty())
         script += " -x";

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "lapidary/tokenizer.h"
+#include "lapidary/engine.h"
 
 #include "base/fail.h"
 #include "verbs.h"
@@ -42,7 +42,7 @@ int run(const Options& o) {
   const std::vector<Token> ids = o.ids.empty()
                                      ? parse_ids(read_stdin(), "standard input")
                                      : parse_ids(fmt::format("{}", fmt::join(o.ids, " ")), "ids");
-  const Tokenizer tokenizer = Tokenizer::load(model_folder(o.model, o.verbosity));
+  const Tokenizer tokenizer = load_tokenizer(model_folder(o.model, o.verbosity));
   for (const Token id : ids)
     if (id >= tokenizer.size())
       fail("token id {} is not in the vocabulary of {}", id, tokenizer.size());

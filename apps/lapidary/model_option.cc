@@ -14,9 +14,9 @@ namespace fs = std::filesystem;
 
 void add_model(CLI::App& verb, ModelOptions& o) {
   verb.add_option("-m,--model", o.model,
-                  "A model's folder, or the name of one that lapidary pull has fetched: "
+                  "A model's folder, a GGUF file, or the name of one that lapidary pull has fetched: "
                   "google/gemma-3-1b-it (default: the built-in model)")
-      ->type_name("DIR")
+      ->type_name("MODEL")
       ->envname("LAPIDARY_MODEL")
       ->group("Model");
 }

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "lapidary/tokenizer.h"
+#include "lapidary/engine.h"
 
 #include "io/printable.h"
 #include "verbs.h"
@@ -42,7 +42,7 @@ void setup(CLI::App& verb, Options& o) {
 int run(const Options& o) {
   apply(o.verbosity);
   const Input input = read_input(o.text);
-  const Tokenizer tokenizer = Tokenizer::load(model_folder(o.model, o.verbosity));
+  const Tokenizer tokenizer = load_tokenizer(model_folder(o.model, o.verbosity));
   std::vector<Token> ids =
       tokenizer.encode(input.text, o.literal ? ControlText::kLiteral : ControlText::kParse);
   if (input.bos) ids.insert(ids.begin(), tokenizer.bos());

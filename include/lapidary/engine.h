@@ -51,10 +51,14 @@ struct MemoryForecast {
 // embedding, "head".
 struct ModelPart {
   std::string name;
-  std::string format;  // "BF16", "affine 4-bit, groups of 64"
+  std::string format;  // "BF16", "affine 4-bit, groups of 64", "Q4_K and Q6_K"
   int64_t parameters = 0;
   int64_t bytes = 0;
+  int64_t quantized = 0;  // of the parameters, those in quantised matrices
 };
+
+// The tokenizer of a model folder or a GGUF file, without the weights.
+Tokenizer load_tokenizer(const std::filesystem::path& model);
 
 // One timeline's part of a step.
 struct StepItem {
@@ -64,17 +68,17 @@ struct StepItem {
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  // Opens a model folder (HF or MLX). Throws Error{kInput} naming file and field for whatever is
-  // wrong with it, Error{kResource} when the forecast does not fit the memory there is.
-  static std::shared_ptr<const Engine> load(const std::filesystem::path& folder,
+  // Opens a model folder (HF or MLX) or a GGUF file. Throws Error{kInput} naming file and field for
+  // whatever is wrong with it, Error{kResource} when the forecast does not fit the memory there is.
+  static std::shared_ptr<const Engine> load(const std::filesystem::path& model,
                                             const EngineOptions& options);
   ~Engine();
 
-  const std::filesystem::path& folder() const;
+  const std::filesystem::path& folder() const;  // or the GGUF file
   const Config& config() const;
   const GenerationConfig& generation_config() const;
   bool has_tokenizer() const;
-  const Tokenizer& tokenizer() const;  // throws Error{kInput} when the folder has none
+  const Tokenizer& tokenizer() const;  // throws Error{kInput} when there is none
 
   Compute compute() const;
   KvType kv_type() const;
@@ -82,7 +86,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::string isa() const;            // of the kernels: "avx512"
   int64_t parameters() const;         // of the text model, a tied embedding counted once
   int64_t weight_bytes() const;       // of the text model's tensors on disk
-  std::string weight_format() const;  // "bf16", "affine 4-bit, groups of 64", "mixed"
+  std::string weight_format() const;  // "BF16", "mostly Q4_K"
   std::vector<ModelPart> parts() const;
   int64_t vision_tensors() const;  // of the files, left out
   MemoryForecast forecast(int64_t context) const;

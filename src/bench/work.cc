@@ -21,10 +21,9 @@ struct Sizes {
 Sizes sizes_of(std::span<const ModelPart> parts) {
   Sizes s;
   for (const ModelPart& part : parts) {
-    const int64_t quantized = part.format.starts_with("affine") ? part.parameters : 0;
     if (part.name == "attention" || part.name == "mlp") {
       s.layer_parameters += part.parameters;
-      s.layer_quantized += quantized;
+      s.layer_quantized += part.quantized;
     }
     if (part.name == "attention" || part.name == "mlp" || part.name == "norms")
       s.layer_bytes += part.bytes;
@@ -32,7 +31,7 @@ Sizes sizes_of(std::span<const ModelPart> parts) {
     if (part.name == "embedding" || part.name == "head") {
       s.head_bytes = part.bytes;
       s.head_parameters = part.parameters;
-      s.head_quantized = quantized;
+      s.head_quantized = part.quantized;
     }
   }
   return s;

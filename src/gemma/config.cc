@@ -28,11 +28,6 @@ constexpr double kThetaSliding = 1e4;  // of Gemma 3; the others have one theta
 constexpr int kPattern = 6;            // of Gemma 3: every sixth layer is full
 constexpr double kQueryScalar = 256;
 
-// No model comes near these; a file beyond them is damaged, and products of two still fit an int.
-constexpr int kMaxWidth = 1'000'000;
-constexpr int kMaxCount = 10'000;       // layers, heads, head_dim
-constexpr int kMaxTokens = 10'000'000;  // vocabulary, positions, window
-
 const Defaults& defaults_of(Family family) {
   switch (family) {
     case Family::kGemma1:

@@ -9,6 +9,11 @@
 
 namespace lapidary {
 
+// No model comes near these; a file beyond them is damaged, and products of two still fit an int.
+constexpr int kMaxWidth = 1'000'000;
+constexpr int kMaxCount = 10'000;       // layers, heads, head_dim
+constexpr int kMaxTokens = 10'000'000;  // vocabulary, positions, window
+
 // `where` names the file in messages. Throws as read_config does.
 Config parse_config(const Json& json, const std::string& where);
 

@@ -118,9 +118,12 @@ GgufMetadata gguf_config(const Config& c, const std::string& where) {
   return keys;
 }
 
+int gguf_query_scalar(const Config& c) {
+  return counts_as_27b(c) ? c.hidden_size / c.num_attention_heads : c.head_dim;
+}
+
 double gguf_query_factor(const Config& c) {
-  const int divisor = counts_as_27b(c) ? c.hidden_size / c.num_attention_heads : c.head_dim;
-  return std::sqrt(divisor / c.query_pre_attn_scalar);
+  return std::sqrt(gguf_query_scalar(c) / c.query_pre_attn_scalar);
 }
 
 }  // namespace lapidary

@@ -25,9 +25,22 @@ std::string gguf_architecture(const Config& config);
 // soft caps where the generation has none or none where it has, an untied head before Gemma 3.
 GgufMetadata gguf_config(const Config& config, const std::string& where);
 
-// What the queries must be multiplied by, since llama.cpp scales them by its own choice: the -1/2
-// power of head_dim, or in models of as many layers as the 27B ones that of hidden_size /
-// num_attention_heads. 1 for every released model.
+// llama.cpp scales queries by its own choice, the -1/2 power of this: head_dim, or in models of as
+// many layers as the 27B ones hidden_size / num_attention_heads.
+int gguf_query_scalar(const Config& config);
+
+// What the queries must be multiplied by to make up for it. 1 for every released model.
 double gguf_query_factor(const Config& config);
+
+// And back: the configuration that a file's keys give llama.cpp, with its defaults for those that
+// are absent. Throws Error{kInput} naming the file and the key: another architecture, a key that is
+// missing, of another type or out of range, what this engine cannot do. Keys of the architecture
+// that are not known are left out, which is said.
+Config read_gguf_config(const GgufContents& contents, const std::string& where);
+
+// The tokens that end a generation: the file's end of text and of turn, and any <end_of_turn> of
+// its vocabulary, as in llama.cpp; and the sampling that the file recommends.
+GenerationConfig read_gguf_generation_config(const GgufContents& contents,
+                                             const std::string& where);
 
 }  // namespace lapidary

@@ -136,14 +136,17 @@ bool same_bytes(const WeightMatrix& a, const WeightMatrix& b) {
 
 }  // namespace
 
+void check_head_dim(const Config& config, const std::string& where, const std::string& field) {
+  if (config.head_dim % 16 != 0)  // all real Gemmas have 128 or 256
+    fail("{}: {}: {} is not a multiple of 16", where, field, config.head_dim);
+}
+
 Model load_model(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) return load_gguf_model(folder);
   Config config = read_config(folder);
-  if (config.head_dim % 16 !=
-      0)  // what the attention kernels take; all real Gemmas have 128 or 256
-    fail("{}: field 'head_dim': {} is not a multiple of 16", (folder / "config.json").string(),
-         config.head_dim);
+  check_head_dim(config, (folder / "config.json").string(), "field 'head_dim'");
   const Json json = read_json_file(folder / "config.json");
-  Model model{.config = config, .checkpoint = Checkpoint::open(folder), .weights = {}};
+  Model model{.config = config, .checkpoint = Checkpoint::open(folder)};
   const NameMap names = map_names(model.checkpoint.tensors(), folder.string());
   TensorSource source(model.checkpoint, names,
                       parse_quantization(JsonObject(json, (folder / "config.json").string())));

@@ -19,11 +19,6 @@ Part part_of(const std::string& name, int64_t cols) {
   return name.find(".mlp.") != std::string::npos ? kMlp : kEmbedding;
 }
 
-std::string format_of(const WeightMatrix& m) {
-  return m.affine() ? fmt::format("affine {}-bit, groups of {}", m.bits, m.group)
-                    : std::string(name_of(m.dtype));
-}
-
 }  // namespace
 
 std::vector<ModelPart> Engine::parts() const {
@@ -32,8 +27,9 @@ std::vector<ModelPart> Engine::parts() const {
   std::vector<std::set<std::string>> formats(parts.size());
   const auto add_matrix = [&](Part part, const WeightMatrix& m) {
     parts[part].parameters += m.rows * m.cols;
+    if (m.quantized()) parts[part].quantized += m.rows * m.cols;
     parts[part].bytes += m.bytes();
-    formats[part].insert(format_of(m));
+    formats[part].insert(format_name(m));
   };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t rows, int64_t cols) {

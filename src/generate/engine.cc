@@ -13,7 +13,9 @@
 #include "base/float16.h"
 #include "base/rng.h"
 #include "base/system.h"
+#include "gemma/gguf_model.h"
 #include "generate/engine_impl.h"
+#include "generate/gguf_vocabulary.h"
 
 namespace lapidary {
 
@@ -62,16 +64,18 @@ Engine::~Engine() = default;
 
 std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
                                            const EngineOptions& options) {
-  if (!std::filesystem::is_directory(folder))
-    fail("{}: no such folder; a model is a folder with config.json and *.safetensors",
-         folder.string());
+  if (!std::filesystem::exists(folder))
+    fail(
+        "{}: no such file or folder; a model is a folder with config.json and *.safetensors, or a "
+        "GGUF file",
+        folder.string());
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   if (options.threads_batch < 0) fail_usage("threads_batch: {} is negative", options.threads_batch);
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->folder = folder;
   impl->model = load_model(folder);
-  impl->generation_config = read_generation_config(folder);
+  impl->read_text_side();
   const Config& config = impl->model.config;
 
   impl->kv_type =
@@ -82,8 +86,6 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   impl->embed_scale =
       options.compute == Compute::kExact ? scale : rounded(scale, impl->model.dtype);
 
-  // The tokenizer's transient memory is gone before the first page of weights is touched.
-  if (Tokenizer::present(folder)) impl->tokenizer = Tokenizer::load(folder);
   impl->choose_threads();
   impl->executor = std::make_unique<Executor>(
       best_kernels(), std::max(impl->threads, impl->threads_batch),
@@ -94,6 +96,14 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   engine->impl_->state = std::make_unique<State>(config, chunk_rows(config));
   engine->impl_->logits.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
   return engine;
+}
+
+Tokenizer load_tokenizer(const std::filesystem::path& model) {
+  if (!std::filesystem::is_regular_file(model)) return Tokenizer::load(model);
+  const GgufFile file = GgufFile::open(model);
+  std::optional<Tokenizer> tokenizer = read_gguf_vocabulary(file.contents(), model.string());
+  if (!tokenizer) fail("{}: no vocabulary in it", model.string());
+  return std::move(*tokenizer);
 }
 
 const std::filesystem::path& Engine::folder() const {
@@ -112,7 +122,9 @@ bool Engine::has_tokenizer() const {
 const Tokenizer& Engine::tokenizer() const {
   if (!impl_->tokenizer)
     throw Error(ErrorKind::kInput,
-                fmt::format("{}: no tokenizer.json and no tokenizer.model", impl_->folder.string()),
+                impl_->model.gguf ? fmt::format("{}: no vocabulary in it", impl_->folder.string())
+                                  : fmt::format("{}: no tokenizer.json and no tokenizer.model",
+                                                impl_->folder.string()),
                 "give token ids with --ids instead of text");
   return *impl_->tokenizer;
 }
@@ -190,15 +202,33 @@ uint64_t Engine::fingerprint() const {
   add_text(fmt::format("{}", impl_->embed_scale));
   // A piece from each of 16 places of every tensor: another fine-tune of the same shape differs.
   constexpr size_t kPlaces = 16, kPiece = 64;
-  for (const NamedTensor& tensor : impl_->model.checkpoint.tensors()) {
-    add_text(tensor.name + shape_string(tensor.view.shape));
-    const auto bytes = tensor.view.bytes;
+  const auto add_tensor = [&](const std::string& name, std::span<const int64_t> shape,
+                              std::span<const std::byte> bytes) {
+    add_text(name + shape_string(shape));
     for (size_t i = 0; i < kPlaces; ++i) {
       const size_t at = bytes.size() / kPlaces * i;
       add(bytes.subspan(at, std::min(kPiece, bytes.size() - at)));
     }
-  }
+  };
+  for (const NamedTensor& tensor : impl_->model.checkpoint.tensors())
+    add_tensor(tensor.name, tensor.view.shape, tensor.view.bytes);
+  if (impl_->model.gguf)
+    for (const GgufTensor& tensor : impl_->model.gguf->contents().tensors)
+      add_tensor(tensor.name, tensor.shape, tensor.bytes);
   return hash;
+}
+
+// The tokenizer's transient memory is gone before the first page of weights is touched.
+void Engine::Impl::read_text_side() {
+  if (!model.gguf) {
+    generation_config = read_generation_config(folder);
+    if (Tokenizer::present(folder)) tokenizer = Tokenizer::load(folder);
+    return;
+  }
+  const std::string where = folder.string();
+  generation_config = read_gguf_generation_config(model.gguf->contents(), where);
+  tokenizer = read_gguf_vocabulary(model.gguf->contents(), where);
+  model.gguf->forget_metadata();
 }
 
 void Engine::Impl::choose_threads() {

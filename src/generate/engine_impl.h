@@ -33,6 +33,7 @@ struct Engine::Impl {
   mutable std::unique_ptr<State> state;
   mutable std::vector<float> logits;  // [kLogitRows, V]
 
+  void read_text_side();  // how generations end, and the tokenizer
   void choose_threads();
 
   // Runs a chunk: the layers, and then for each of `rows` (of the chunk, ascending) the logits, in

@@ -204,6 +204,7 @@ GgufSummary export_gguf(const fs::path& folder, const fs::path& file, const Gguf
                         const Watch& watch) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   const Format& format = format_of(options.type);
+  if (!fs::is_directory(folder)) fail("{}: no such folder", folder.string());
   check_target(file, options.overwrite);
   const Model model = load_model(folder);
   const bool with_vocabulary = Tokenizer::present(folder);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "lapidary/config.h"
+#include "lapidary/tokenizer.h"
 
 #include "io/gguf.h"
 
@@ -21,5 +23,12 @@ GgufMetadata gguf_vocabulary(const std::filesystem::path& folder, int vocab_size
 // vocabulary, but programs that use llama.cpp abort on them. Throws Error{kInput} naming `where`
 // and the field when `vocab_size` does not have room for the bytes.
 GgufMetadata gguf_placeholder_vocabulary(int vocab_size, const std::string& where);
+
+// And back: the tokenizer of a file's keys; none where there are no such keys, or a placeholder
+// made by the above. Throws Error{kInput} naming `where` and the key or token: another kind of
+// tokenizer, lists that are missing or of other lengths, <bos> at another id, spaces put before
+// texts, and what Tokenizer::from_pieces throws.
+std::optional<Tokenizer> read_gguf_vocabulary(const GgufContents& contents,
+                                              const std::string& where);
 
 }  // namespace lapidary

@@ -33,6 +33,18 @@ constexpr GgmlTypeInfo kTypes[] = {
     {GgmlType::kF64, "F64", 1, 8},       {GgmlType::kBF16, "BF16", 1, 2},
 };
 
+// Types without a place in the list above, by number, to be refused by name.
+constexpr std::pair<uint32_t, std::string_view> kOtherTypes[] = {
+    {9, "Q8_1"},   {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+    {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
+    {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"}};
+
+std::string type_name(uint32_t number) {
+  for (const auto& [other, name] : kOtherTypes)
+    if (other == number) return std::string(name);
+  return std::to_string(number);
+}
+
 // Takes one thing after another off the front of the file.
 class Cursor {
  public:
@@ -172,7 +184,7 @@ PlacedTensor read_tensor(Cursor& in, size_t index, size_t count, const std::stri
   }
   const auto number = in.number<uint32_t>(what);
   const GgmlTypeInfo* type = find_ggml_type(number);
-  if (type == nullptr) fail("{}: {}: type {} is not supported", where, what, number);
+  if (type == nullptr) fail("{}: {}: type {} is not supported", where, what, type_name(number));
   tensor.type = type->type;
   const auto size = byte_size_of(*type, tensor.shape);
   if (!size)

@@ -99,6 +99,8 @@ class GgufFile {
   static GgufFile open(const std::filesystem::path& path);
 
   const GgufContents& contents() const { return contents_; }
+  // Gives back the memory of the metadata, of which a vocabulary is tens of megabytes.
+  void forget_metadata() { GgufMetadata().swap(contents_.metadata); }
   const std::filesystem::path& path() const { return file_.path(); }
 
  private:

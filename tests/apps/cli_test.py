@@ -456,6 +456,24 @@ class ScoreAndShow(Case):
         self.assertEqual(other.read_bytes(), file.read_bytes())
         self.refused(1, "/nope/x.gguf: cannot create", "convert", str(TINY), "-o", "/nope/x.gguf")
 
+    def test_gguf_stands_for_a_model_everywhere(self):
+        file = self.folder / "tiny.gguf"
+        self.ok("convert", str(TINY), "-o", str(file), "--type", "f32", "-q")
+        same = [("generate", "-p", "JULIET:", "-n", "12", "--temp", "0"), ("tokenize", "-p", "But soft  <b>", "--json"),
+                ("score", "-p", "To be, or not to be", "--json")]
+        for verb, *rest in same:
+            self.assertEqual(self.ok(verb, "-m", str(file), *rest).stdout, self.ok(verb, "-m", str(TINY), *rest).stdout)
+        self.assertEqual(self.ok("detokenize", "-m", str(file), stdin="495 138").stdout,
+                         self.ok("detokenize", "-m", str(TINY), stdin="495 138").stdout)
+        shown = json.loads(self.ok("show", "-m", str(file), "--json").stdout)
+        self.assertEqual((shown["model"], shown["format"], shown["tokenizer"]), (str(file), "F32", True))
+        bench = json.loads(self.ok("bench", "-m", str(file), "-p", "8", "-n", "2", "-r", "1", "-o", "json").stdout)
+        self.assertEqual(len(bench), 2)
+        self.ok("chat", "-m", str(file), "-n", "4", stdin="hello\n")
+        file.write_bytes(file.read_bytes()[:100000])
+        self.refused(1, "tiny.gguf: ", "generate", "-m", str(file), "-p", "x")
+        self.refused(1, "tiny.gguf: no such folder", "convert", str(file), "-o", str(self.folder / "x.gguf"))
+
     def test_convert_without_a_tokenizer(self):
         model, file = self.folder / "model", self.folder / "model.gguf"
         self.ok("synth", "--preset", "gemma-3-270m", "--layers", "1", "--vocab", "512", "-o", str(model), "-q")

@@ -62,9 +62,9 @@ TEST(Work, ProductsOfQuantisedWeightsAreRounded) {
   ModelWork m = model();
   m.rounds_activations = true;
   EXPECT_EQ(work_of(m, {.prompt = 5}).rounded, 0);
-  m.parts[1].format = "affine 4-bit, groups of 64";  // of "attention"
+  m.parts[1].quantized = m.parts[1].parameters;  // of "attention"
   EXPECT_DOUBLE_EQ(work_of(m, {.prompt = 5}).rounded, 2 * 200.0);
-  m.parts[0].format = "affine 4-bit, groups of 64";  // the head, once for 5 tokens
+  m.parts[0].quantized = m.parts[0].parameters;  // the head, once for 5 tokens
   EXPECT_DOUBLE_EQ(work_of(m, {.prompt = 5}).rounded, 2 * 200.0 + 2 * 1000 / 5.0);
   EXPECT_DOUBLE_EQ(work_of(m, {.gen = 5}).rounded, 2 * 200.0 + 2 * 1000);
   m.rounds_activations = false;

@@ -268,7 +268,8 @@ TEST(Snapshot, OfAnotherModelOrCacheOrDamagedIsRefused) {
 
 TEST(EngineLoad, NamesWhatIsWrong) {
   EXPECT_EQ(error_of([] { Engine::load("/nowhere", {}); }),
-            "/nowhere: no such folder; a model is a folder with config.json and *.safetensors");
+            "/nowhere: no such file or folder; a model is a folder with config.json and "
+            "*.safetensors, or a GGUF file");
   const auto engine = Engine::load(kGolden / "gemma1-mha", {});
   EXPECT_NE(error_of([&] { engine->tokenizer(); }).find("no tokenizer.json and no tokenizer.model"),
             std::string::npos);
