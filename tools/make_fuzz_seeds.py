@@ -64,7 +64,38 @@ def gguf(values, tensors, size, version=3, keys=None):
     return head + bytes(-len(head) % 32) + BYTES[:size]
 
 
+I32 = 5
+
+
+def array(key, kind, count, contents):
+    return value(key, ARRAY, struct.pack("<IQ", kind, count) + contents)
+
+
+def model_values(architecture="gemma3", **changes):
+    """The keys of a model of 300 tokens, and its vocabulary."""
+    counts = {"context_length": 64, "embedding_length": 32, "block_count": 2, "feed_forward_length": 64,
+              "attention.head_count": 2, "attention.head_count_kv": 1, "attention.key_length": 16,
+              "attention.value_length": 16, "attention.sliding_window": 8} | changes
+    yield value("general.architecture", STRING, text(architecture))
+    for key, number in counts.items():
+        yield value(f"{architecture}.{key}", U32, struct.pack("<I", number))
+    yield value(f"{architecture}.attention.layer_norm_rms_epsilon", F32, struct.pack("<f", 1e-6))
+    yield value(f"{architecture}.rope.freq_base", F32, struct.pack("<f", 1e6))
+    pieces = [("<pad>", 3), ("<eos>", 3), ("<bos>", 3), ("<unk>", 2)] + [(f"<0x{i:02X}>", 6) for i in range(256)]
+    pieces += [(c, 1) for c in "\u2581<>abos"] + [("bo", 1), ("\u2581a", 1), ("bos", 1), ("  ", 4)]
+    pieces += [(f"[{i}]", 5) for i in range(len(pieces), 300)]
+    yield value("tokenizer.ggml.model", STRING, text("llama"))
+    yield array("tokenizer.ggml.tokens", STRING, 300, b"".join(text(piece) for piece, _ in pieces))
+    yield array("tokenizer.ggml.scores", F32, 300, struct.pack("<300f", *(-i for i in range(300))))
+    yield array("tokenizer.ggml.token_type", I32, 300, struct.pack("<300i", *(kind for _, kind in pieces)))
+    yield value("tokenizer.ggml.bos_token_id", U32, struct.pack("<I", 2))
+
+
 def gguf_seeds():
+    table = place("token_embd.weight", [32, 300], 2, 0)
+    for architecture in ("gemma", "gemma2", "gemma3"):
+        yield f"model_{architecture}", gguf(list(model_values(architecture)), [table], 0) + bytes(300 * 18)
+    yield "model_heads", gguf(list(model_values(**{"attention.head_count_kv": 3})), [table], 0) + bytes(300 * 18)
     name = value("general.architecture", STRING, text("gemma3"))
     yield "empty", gguf([], [], 0)
     yield "version2", gguf([name], [place("a", [2], 0, 0)], 8, version=2)
