@@ -76,6 +76,13 @@ static_assert(sizeof(BFloat16) == 2 && sizeof(Float16) == 2);
   return type == DType::kBF16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
 }
 
+// The nearest value that f32, f16 or bf16 has.
+[[gnu::always_inline]] inline float rounded_to(DType type, float x) {
+  if (type == DType::kBF16) return to_float(to_bfloat16(x));
+  if (type == DType::kF16) return to_float(to_float16(x));
+  return x;
+}
+
 // Rounds `values` to f32, f16 or bf16 and puts them one after another, at any address.
 inline void store_floats(std::span<const float> values, DType type, std::byte* array) {
   if (type == DType::kF32) {

@@ -21,16 +21,19 @@ std::string shown_json(const Json& value) {
   return text;
 }
 
-Json parse_json(std::string_view text, const std::string& name) {
+namespace {
+
+template <class J>
+J parse_as(std::string_view text, const std::string& name) {
   if (const size_t zero = text.find('\0'); zero != text.npos)  // where the parser would just stop
     fail("{}: not valid JSON (stopped at byte {})", name, zero + 1);
   bool too_deep = false;
-  const auto watch_depth = [&](int depth, Json::parse_event_t, Json&) {
+  const auto watch_depth = [&](int depth, typename J::parse_event_t, J&) {
     if (depth > kMaxJsonDepth) too_deep = true;
     return !too_deep;
   };
   try {
-    Json value = Json::parse(text, watch_depth);
+    J value = J::parse(text, watch_depth);
     if (too_deep) fail("{}: JSON nested deeper than {} levels", name, kMaxJsonDepth);
     return value;
   } catch (const Json::parse_error& e) {
@@ -40,12 +43,27 @@ Json parse_json(std::string_view text, const std::string& name) {
   }
 }
 
-Json read_json_file(const std::filesystem::path& path) {
+template <class J>
+J read_as(const std::filesystem::path& path) {
   const MappedFile file = MappedFile::open(path);
   const auto bytes = file.bytes();
   if (bytes.size() > kMaxJsonBytes)
     fail("{}: {} bytes, more than a configuration file can have", path.string(), bytes.size());
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return parse_as<J>({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& name) {
+  return parse_as<Json>(text, name);
+}
+
+Json read_json_file(const std::filesystem::path& path) {
+  return read_as<Json>(path);
+}
+
+OrderedJson read_ordered_json_file(const std::filesystem::path& path) {
+  return read_as<OrderedJson>(path);
 }
 
 JsonObject::JsonObject(const Json& object, std::string where)

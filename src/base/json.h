@@ -10,10 +10,12 @@
 namespace lapidary {
 
 using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;  // keeps the order of keys
 
 // Parses a whole file. Throws Error{kInput}: missing, unreadable, larger than 64 MiB, nested too
 // deeply or not JSON, naming the file and the byte where parsing stopped.
 Json read_json_file(const std::filesystem::path& path);
+OrderedJson read_ordered_json_file(const std::filesystem::path& path);
 
 // The same for text in memory; `name` stands for the file in messages.
 Json parse_json(std::string_view text, const std::string& name);

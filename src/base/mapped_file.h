@@ -19,6 +19,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Takes the pages read so far off this process's memory; they are read again when touched. For
+  // work that goes through a file larger than memory once.
+  void release_pages() const;
   const std::filesystem::path& path() const { return path_; }
 
  private:

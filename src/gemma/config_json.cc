@@ -12,8 +12,6 @@ namespace lapidary {
 
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
-
 // transformers 5 insists on integers where its classes say int.
 OrderedJson number(double value) {
   const double whole = std::nearbyint(value);

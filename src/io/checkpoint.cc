@@ -205,6 +205,10 @@ size_t Checkpoint::position_of(std::string_view name) const {
   return static_cast<size_t>(it - tensors_.begin());
 }
 
+void Checkpoint::release_pages() const {
+  for (const SafetensorsFile& file : files_) file.release_pages();
+}
+
 const TensorView* Checkpoint::find(std::string_view name) const {
   const size_t at = position_of(name);
   return at < tensors_.size() ? &tensors_[at].view : nullptr;

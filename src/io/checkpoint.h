@@ -35,6 +35,7 @@ class Checkpoint {
 
   const std::filesystem::path& folder() const { return folder_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }  // in name order
+  void release_pages() const;                                           // mapped_file.h
 
  private:
   void index_tensors();

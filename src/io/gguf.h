@@ -102,6 +102,7 @@ class GgufFile {
   // Gives back the memory of the metadata, of which a vocabulary is tens of megabytes.
   void forget_metadata() { GgufMetadata().swap(contents_.metadata); }
   const std::filesystem::path& path() const { return file_.path(); }
+  void release_pages() const { file_.release_pages(); }  // mapped_file.h
 
  private:
   GgufFile(MappedFile file, GgufContents contents);

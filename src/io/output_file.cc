@@ -85,4 +85,11 @@ void OutputFile::remove_temporary() {
   temporary_.clear();
 }
 
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  OutputFile file(path);
+  file.create(static_cast<int64_t>(text.size()));
+  file.put(std::as_bytes(std::span(text)), 0);
+  file.finish();
+}
+
 }  // namespace lapidary

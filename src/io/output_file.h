@@ -42,4 +42,7 @@ class OutputFile {
   int fd_ = -1;
 };
 
+// A whole file at once. Throws as OutputFile.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
 }  // namespace lapidary

@@ -58,6 +58,7 @@ class SafetensorsFile {
   const Metadata& metadata() const { return contents_.metadata; }
   const TensorView* find(std::string_view name) const { return contents_.find(name); }
   const std::filesystem::path& path() const { return file_.path(); }
+  void release_pages() const { file_.release_pages(); }  // mapped_file.h
 
  private:
   SafetensorsFile(MappedFile file, SafetensorsContents contents);
