@@ -31,7 +31,7 @@ fi
   "$lapidary" synth --preset "$preset" --bits 4 --group-size 64 -o "$models/4bit"
 [ -f "$models/bf16/model.safetensors" ] || "$lapidary" synth --preset "$preset" --dtype bf16 -o "$models/bf16"
 gguf() {
-  [ -f "$models/$1.gguf" ] || "$lapidary" convert "$models/bf16" -o "$models/$1.gguf" --to gguf --type "$1" -q
+  [ -f "$models/$1.gguf" ] || "$lapidary" convert "$models/bf16" -o "$models/$1.gguf" --to gguf --type "$1" --quiet
 }
 
 # add NAME COMMAND: to the peers of the next table, if the program is there

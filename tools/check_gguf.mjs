@@ -124,7 +124,7 @@ function scored(model, ids, folder) {
 // the file.
 async function checkLogits(name, model, ids, folder, args, bound) {
   const file = path.join(folder, "model.gguf");
-  lapidary("convert", model, "-o", file, "--force", "-q", ...args);
+  lapidary("convert", model, "-o", file, "--force", "--quiet", ...args);
   const loaded = await Model.load(file);
   const theirs = await loaded.logits(ids);
   await loaded.dispose();
@@ -158,7 +158,7 @@ const greedy = (ids, count) =>
 // Greedy continuations, token for token.
 async function checkGreedy(folder) {
   const file = path.join(folder, "tiny.gguf");
-  lapidary("convert", TINY, "-o", file, "--type", "f16", "--force", "-q");
+  lapidary("convert", TINY, "-o", file, "--type", "f16", "--force", "--quiet");
   const loaded = await Model.load(file);
   for (const prompt of PROMPTS) {
     const {ids} = lapidaryJson("tokenize", "-m", TINY, "-p", prompt);
@@ -181,7 +181,7 @@ async function checkGreedy(folder) {
 // llama.cpp, differs from them; NUL ends a string in C.
 async function checkTokenizer(name, model, folder, texts, expected) {
   const file = path.join(folder, "tokenizer.gguf");
-  lapidary("convert", model, "-o", file, "--type", "q4_0", "--force", "-q");
+  lapidary("convert", model, "-o", file, "--type", "q4_0", "--force", "--quiet");
   const loaded = await Model.load(file);
   let count = 0;
   const wrong = texts.filter((text, i) => {
@@ -230,7 +230,7 @@ async function checkTiny(folder) {
                                ["q8_0", {agreement: 0.95}], ["q4_0", {agreement: 0.7}]])
     await checkLogits(`tiny ${type}`, TINY, text, folder, ["--type", type], bound);
   const source = path.join(folder, "f32.gguf");
-  lapidary("convert", TINY, "-o", source, "--type", "f32", "-q");
+  lapidary("convert", TINY, "-o", source, "--type", "f32", "--quiet");
   for (const type of ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q6_k", "q4_k_m", "q5_k_m"])
     await checkQuantised(type, source, text, folder);
   const golden = JSON.parse(fs.readFileSync("tests/golden/tokenizer/tiny.json", "utf8")).encode;
@@ -246,6 +246,10 @@ async function checkShapes(folder) {
     setPattern(model);
     await checkLogits(`${preset}, every third layer full`, model, randomIds(48, 4096), folder, F32, {relative: 2e-3});
   }
+  const blocks = path.join(folder, "blocks");  // of 256 values, as wide as the shape's matrices are
+  lapidary("synth", "--preset", "gemma-3-1b", ...SMALL, "--layers", "7", "--dtype", "f32", "-o", blocks, "-q");
+  for (const [type, agreement] of [["q6_k", 0.7], ["q4_k_m", 0.3], ["q4_k", 0.3]])
+    await checkLogits(`gemma-3-1b shape, ${type}`, blocks, randomIds(48, 4096), folder, ["--type", type], {agreement});
   const affine = path.join(folder, "affine");
   lapidary("synth", "--preset", "gemma-3-1b", ...SMALL, "--layers", "7", "--bits", "4", "-o", affine, "-q");
   await checkLogits("gemma-3-1b, 4-bit affine", affine, randomIds(48, 4096), folder, F32, {relative: 2e-3});

@@ -2,8 +2,9 @@
 """Holds lapidary against Hugging Face transformers and mlx-lm on random checkpoints of real shapes.
 
 For each preset `lapidary synth` writes a checkpoint, `lapidary score` writes its logits for fixed random ids, and the
-other program reads the same checkpoint. Every check prints one line; the last line counts them. What few positions
-cannot show, such as a window of 4096, the golden files do.
+other program reads the same checkpoint. Conversions are compared with mlx_lm's, and run by both programs. Every check
+prints one line; the last line counts them. What few positions cannot show, such as a window of 4096, the golden files
+do.
 
 The bounds are on rms(difference) / std(logits).
   1e-4  Both compute in float32, whose unit roundoff is 6e-8. A dot product of n terms is off by about sqrt(n) of that,
@@ -186,6 +187,63 @@ def check_quality(checks: Checks, lapidary: Lapidary, preset: str, work: Path, p
         checks.report(f"{preset} bf16, {key}", good, f"{ours[key]:.6g}, expected {expected:.6g}")
 
 
+def check_conversion(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
+    """What `convert` writes: the bytes of mlx_lm.convert, logits as mlx-lm has them, weights that transformers loads."""
+    from mlx_lm.convert import convert
+
+    dense, ours, theirs, back = (work / name for name in ("dense", "ours", "theirs", "back"))
+    lapidary.synth(preset, dense, "--dtype", "bf16")
+    ids = fixed_ids(dense, positions)
+    flags = {"4-bit": (["--bits", 4], {"q_bits": 4, "q_group_size": 64}),
+             "mixed_3_6 in groups of 32": (["--recipe", "mixed_3_6", "--group-size", 32],
+                                           {"quant_predicate": "mixed_3_6", "q_group_size": 32})}  # fmt: skip
+    for name, (arguments, options) in flags.items():
+        for folder in (ours, theirs):
+            shutil.rmtree(folder, ignore_errors=True)
+        lapidary.run("convert", dense, "-o", ours, "--no-check", *arguments)
+        convert_with_mlx(convert, dense, theirs, options)
+        compare_files(checks, f"{preset} {name}, bytes of mlx_lm.convert", ours, theirs)
+        mine, _ = lapidary.logits(ours, ids[:8], work / "ours.safetensors")
+        checks.compare(f"{preset} {name}, mlx-lm runs it", mine, mlx_logits(ours, ids[:8]), BOUND_F32)
+    lapidary.run("convert", ours, "-o", back, "--dequantize", "--dtype", "f32")
+    mine, _ = lapidary.logits(ours, ids, work / "ours.safetensors")
+    checks.compare(f"{preset} dequantised, transformers loads it", mine, transformers_logits(back, ids), BOUND_F32)
+
+
+def convert_with_mlx(convert, source: Path, target: Path, options):
+    """mlx_lm.convert of a folder without a tokenizer: it is handed one that has nothing to save."""
+    from mlx_lm.utils import load_model
+
+    module = sys.modules["mlx_lm.convert"]
+
+    class Tokenizer:
+        def save_pretrained(self, folder):
+            pass
+
+    def load(path, **_):
+        model, config = load_model(Path(path), lazy=True)
+        return model, Tokenizer(), config
+
+    original, module.load = module.load, load
+    card, utils = None, sys.modules["mlx_lm.utils"]
+    card, utils.create_model_card = utils.create_model_card, lambda *_: None
+    try:
+        convert(str(source), str(target), quantize=True, **options)
+    finally:
+        module.load, utils.create_model_card = original, card
+
+
+def compare_files(checks: Checks, name: str, ours: Path, theirs: Path):
+    """Passes when both folders hold the same tensors, byte for byte."""
+    import mlx.core as mx
+
+    mine, other = (mx.load(str(folder / "model.safetensors")) for folder in (ours, theirs))
+    wrong = [key for key in set(mine) | set(other)
+             if key not in mine or key not in other or mine[key].dtype != other[key].dtype
+             or not mx.array_equal(mine[key], other[key]).item()]  # fmt: skip
+    checks.report(name, not wrong, f"{len(other)} tensors" + (f", not {sorted(wrong)[:3]}" if wrong else ""))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lapidary", type=Path, required=True, help="the program, say build/bin/lapidary")
@@ -202,6 +260,7 @@ def main():
     runs.append((check_quality, (args.preset or PRESETS)[0], args.positions))
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))
+        runs.append((check_conversion, MLX_PRESET, args.positions))
     else:
         print("mlx-lm is not installed: not compared")
     for check, preset, positions in runs:

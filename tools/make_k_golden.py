@@ -4,8 +4,8 @@
     python tools/make_k_golden.py LIBGGML [FILE]     with the package gguf; tests/golden/ggml_k.safetensors unless given
 
 LIBGGML is libggml-base.so of llama.cpp, for instance of node-llama-cpp (node_modules/@node-llama-cpp/linux-x64/bins/):
-it quantises, and the package gguf dequantises. The file has `values` f32 [blocks, 256], and for each of `q4_k` and `q6_k`
-the blocks as bytes and `.values`.
+it quantises, and the package gguf dequantises. The file has `values` f32 [blocks, 256], and for each of `q4_k` and
+`q6_k` the blocks as bytes and `.values`.
 """
 import ctypes
 import pathlib

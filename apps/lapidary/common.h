@@ -56,12 +56,12 @@ CLI::App& add_verb(Program& program, const char* name, const char* summary, Setu
 // Restricts an option to `choices`, which help and completion show.
 CLI::Option* choices(CLI::Option* option, std::initializer_list<const char*> names);
 
-// -q and -v, of every verb.
+// -q and -v, of every verb but those whose users know -q as something else.
 struct Verbosity {
   bool quiet = false;
   bool verbose = false;
 };
-void add_verbosity(CLI::App& verb, Verbosity& verbosity);
+void add_verbosity(CLI::App& verb, Verbosity& verbosity, const char* quiet = "-q,--quiet");
 // Installs the log sink that they ask for.
 void apply(const Verbosity& verbosity);
 

@@ -49,7 +49,8 @@ void State::begin(int64_t rows) {
 }
 
 void forward(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
-             std::span<const Segment> batch, std::span<const Token> tokens, State& s) {
+             std::span<const Segment> batch, std::span<const Token> tokens, State& s,
+             const std::function<void()>& after_layer) {
   s.begin(static_cast<int64_t>(tokens.size()));
   s.positions.clear();
   for (const Segment& seg : batch)
@@ -59,8 +60,10 @@ void forward(Executor& ex, const Config& config, const Weights& weights, float e
   s.rotary_sliding.set_positions(ex, s.positions);
 
   embed(ex, tokens, weights.embed_tokens, embed_scale, s.x);
-  for (int layer = 0; layer < config.num_hidden_layers; ++layer)
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
     layer_forward(ex, config, weights.layers[static_cast<size_t>(layer)], layer, batch, s);
+    if (after_layer) after_layer();
+  }
   for (const Segment& seg : batch) seg.cache->advance(seg.rows);
   rms_norm(ex, s.x, weights.norm, config.rms_norm_eps, s.h);
 }

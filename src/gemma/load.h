@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "gemma/model.h"
 #include "io/checkpoint.h"
@@ -33,5 +34,8 @@ Model load_gguf_model(const std::filesystem::path& file);
 
 // Throws Error{kInput} naming `field` of `where` when the attention kernels do not take head_dim.
 void check_head_dim(const Config& config, const std::string& where, const std::string& field);
+
+// Every matrix that the weights hold, a tied embedding once.
+std::vector<const WeightMatrix*> list_matrices(const Model& model);
 
 }  // namespace lapidary

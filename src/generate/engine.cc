@@ -35,12 +35,6 @@ int64_t chunk_rows(const Config& config) {
   return std::clamp<int64_t>(fitting / 16 * 16, 16, kMaxChunk);
 }
 
-float rounded(float x, DType type) {
-  if (type == DType::kBF16) return to_float(to_bfloat16(x));
-  if (type == DType::kF16) return to_float(to_float16(x));
-  return x;
-}
-
 std::string gib(int64_t bytes) {
   return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
 }
@@ -84,7 +78,7 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   // The reference multiplies by sqrt(D) rounded to the type it computes in.
   const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   impl->embed_scale =
-      options.compute == Compute::kExact ? scale : rounded(scale, impl->model.dtype);
+      options.compute == Compute::kExact ? scale : rounded_to(impl->model.dtype, scale);
 
   impl->choose_threads();
   impl->executor = std::make_unique<Executor>(
@@ -148,29 +142,15 @@ int64_t Engine::vision_tensors() const {
   return impl_->model.vision_tensors;
 }
 
-namespace {
-
-// fn(matrix) for each matrix that the weights hold, a tied embedding once.
-template <class Fn>
-void for_each_matrix(const Model& model, Fn&& fn) {
-  visit_tensors(model.config, model.weights,
-                [&](const std::string&, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>) fn(field);
-                });
-  if (!model.config.tie_word_embeddings) fn(model.weights.lm_head);
-}
-
-}  // namespace
-
 int64_t Engine::weight_bytes() const {
   int64_t bytes = 0;
-  for_each_matrix(impl_->model, [&](const WeightMatrix& m) { bytes += m.bytes(); });
+  for (const WeightMatrix* m : list_matrices(impl_->model)) bytes += m->bytes();
   return bytes;
 }
 
 std::string Engine::weight_format() const {
   std::map<std::string, int64_t> bytes;  // by format
-  for_each_matrix(impl_->model, [&](const WeightMatrix& m) { bytes[format_name(m)] += m.bytes(); });
+  for (const WeightMatrix* m : list_matrices(impl_->model)) bytes[format_name(*m)] += m->bytes();
   const auto largest = std::max_element(
       bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return bytes.size() == 1 ? largest->first : "mostly " + largest->first;

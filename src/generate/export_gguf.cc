@@ -1,22 +1,25 @@
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <type_traits>
+#include <utility>
 
 #include "lapidary/convert.h"
 #include "lapidary/log.h"
 #include "lapidary/tokenizer.h"
 
-#include "base/cpu_budget.h"
 #include "base/fail.h"
 #include "base/float16.h"
-#include "base/thread_pool.h"
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
+#include "generate/conversion.h"
+#include "generate/convert_check.h"
 #include "generate/gguf_vocabulary.h"
+#include "generate/recipe.h"
+#include "generate/row_stream.h"
 #include "io/gguf.h"
-#include "kernels/kernels.h"
+#include "io/staging.h"
 #include "quant/q4_0.h"
+#include "quant/q4_k.h"
+#include "quant/q6_k.h"
 #include "quant/q8_0.h"
 
 namespace lapidary {
@@ -27,144 +30,164 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPlaceholder =
     "The vocabulary of the GGUF file is a placeholder: token ids work, text means nothing";
-constexpr int64_t kPieceValues = int64_t{4} << 20;  // made between two writes
 
-template <DType type>
-void encode_floats(std::span<const float> values, std::byte* out) {
-  store_floats(values, type, out);
+using Decode = void (*)(std::span<const std::byte>, float*);
+
+template <DType dtype>
+void decode_floats(std::span<const std::byte> bytes, float* values) {
+  for (int64_t i = 0; i < std::ssize(bytes) / size_of(dtype); ++i)
+    values[i] = float_at(bytes.data(), dtype, i);
 }
 
 // What a matrix can be written as.
+struct MatrixType {
+  GgmlType type;
+  RowEncoder encoder;
+  Decode decode;
+};
+const MatrixType& matrix_type(GgmlType type) {
+  static const MatrixType kTypes[] = {
+      {GgmlType::kF32, dense_encoder(DType::kF32), decode_floats<DType::kF32>},
+      {GgmlType::kF16, dense_encoder(DType::kF16), decode_floats<DType::kF16>},
+      {GgmlType::kBF16, dense_encoder(DType::kBF16), decode_floats<DType::kBF16>},
+      {GgmlType::kQ8_0, q8_0_encoder(), q8_0_decode},
+      {GgmlType::kQ6_K, q6_k_encoder(), q6_k_decode},
+      {GgmlType::kQ4_K, q4_k_encoder(), q4_k_decode},
+      {GgmlType::kQ4_0, q4_0_encoder(), q4_0_decode},
+  };
+  return *std::ranges::find(kTypes, type, &MatrixType::type);
+}
+
+// What a model can be written as.
 struct Format {
   const char* option;
+  uint32_t file_type;  // the format's number for it
   GgmlType type;
-  uint32_t file_type;  // the format's number for a file that is mostly of this type
-  float limit;         // magnitudes from here on become infinite
-  void (*encode)(std::span<const float>, std::byte*);
+  GgmlType sensitive_type;  // of matrices that errors hurt most
 };
-constexpr float kF16Limit = 65520;  // rounds to the power of two that f16 does not have
 constexpr Format kFormats[] = {
-    {"f32", GgmlType::kF32, 0, INFINITY, encode_floats<DType::kF32>},
-    {"f16", GgmlType::kF16, 1, kF16Limit, encode_floats<DType::kF16>},
-    {"bf16", GgmlType::kBF16, 32, 0x1.ffp127f, encode_floats<DType::kBF16>},
-    {"q8_0", GgmlType::kQ8_0, 7, 127 * kF16Limit, q8_0_encode},
-    {"q4_0", GgmlType::kQ4_0, 2, 8 * kF16Limit, q4_0_encode},
+    {"f32", 0, GgmlType::kF32, GgmlType::kF32},
+    {"f16", 1, GgmlType::kF16, GgmlType::kF16},
+    {"bf16", 32, GgmlType::kBF16, GgmlType::kBF16},
+    {"q8_0", 7, GgmlType::kQ8_0, GgmlType::kQ8_0},
+    {"q6_k", 18, GgmlType::kQ6_K, GgmlType::kQ6_K},
+    {"q4_k_m", 15, GgmlType::kQ4_K, GgmlType::kQ6_K},
+    {"q4_k", 14, GgmlType::kQ4_K, GgmlType::kQ4_K},
+    {"q4_0", 2, GgmlType::kQ4_0, GgmlType::kQ4_0},
 };
 
 const Format& format_of(const std::string& option) {
   for (const Format& format : kFormats)
     if (option == format.option) return format;
-  fail_usage("type: '{}' given, expected f32, f16, bf16, q8_0 or q4_0", option);
+  fail_usage("type: '{}' given, expected f32, f16, bf16, q8_0, q6_k, q4_k_m, q4_k or q4_0", option);
 }
 
-// A tensor of the model on its way into the file: a matrix or, with cols = 0 and none, a norm.
+// A tensor of the model on its way into the file.
 struct Part {
   std::string name;  // canonical
-  const WeightMatrix* matrix = nullptr;
-  std::span<const float> norm = {};
-  float factor = 1;
+  const MatrixType* type = nullptr;
+  RowSource source;
+  bool norm = false;
 };
 
-std::vector<Part> list_parts(const Model& model, float query_factor) {
+RowSource scaled(RowSource source, float factor) {
+  if (factor == 1) return source;
+  source.fill = [fill = source.fill, cols = source.cols, factor](int64_t row, float* values) {
+    fill(row, values);
+    for (int64_t i = 0; i < cols; ++i) values[i] *= factor;
+  };
+  return source;
+}
+
+RowSource row_of(const std::vector<float>& norm) {
+  return {1, std::ssize(norm),
+          [&norm](int64_t, float* values) { std::ranges::copy(norm, values); }};
+}
+
+// The output matrix, and of some layers the two that llama.cpp's mixtures give more bits.
+bool is_sensitive(const std::string& name, int layer, int layers) {
+  if (layer < 0) return true;
+  return (name.ends_with(".v_proj.weight") || name.ends_with(".down_proj.weight")) &&
+         deserves_more_bits(layer, layers);
+}
+
+std::vector<Part> list_parts(const Model& model, const Format& format, float query_factor) {
   // Of the two places that scale queries alone, the norm is stored without rounding.
-  const char* scaled = model.config.qk_norm() ? ".q_norm.weight" : ".q_proj.weight";
+  const char* scaled_name = model.config.qk_norm() ? ".q_norm.weight" : ".q_proj.weight";
+  const int layers = model.config.num_hidden_layers;
   std::vector<Part> parts;
+  const auto add_matrix = [&](const std::string& name, const WeightMatrix& matrix) {
+    const bool sensitive = is_sensitive(name, layer_of(name), layers);
+    const GgmlType type = sensitive ? format.sensitive_type : format.type;
+    parts.push_back({name, &matrix_type(type), rows_of(matrix)});
+  };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
-                  Part part{.name = name};
                   if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
-                    part.matrix = &field;
+                    add_matrix(name, field);
                   else
-                    part.norm = field;
-                  if (name.ends_with(scaled)) part.factor = query_factor;
-                  parts.push_back(part);
+                    parts.push_back({name, &matrix_type(GgmlType::kF32), row_of(field), true});
+                  if (name.ends_with(scaled_name))
+                    parts.back().source = scaled(parts.back().source, query_factor);
                 });
-  if (!model.config.tie_word_embeddings)
-    parts.push_back({.name = "lm_head.weight", .matrix = &model.weights.lm_head});
+  if (!model.config.tie_word_embeddings) add_matrix("lm_head.weight", model.weights.lm_head);
   return parts;
 }
 
-// Makes the bytes of a model's tensors and hands them to the file's writer.
-class Maker {
- public:
-  Maker(const Format& format, const Kernels& kernels, int threads, std::string where)
-      : format_(format),
-        info_(info_of(format.type)),
-        kernels_(kernels),
-        pool_(threads > 0 ? threads : cpu_budget().threads()),
-        where_(std::move(where)) {}
-
-  std::vector<GgufTensorDeclaration> declarations(const Config& config,
-                                                  const std::vector<Part>& parts) const {
-    std::vector<GgufTensorDeclaration> list;
-    for (const Part& part : parts) {
-      const std::string name = gguf_tensor_name(config, part.name);
-      if (part.matrix == nullptr) {
-        list.push_back({name, GgmlType::kF32, {std::ssize(part.norm)}});
-        continue;
-      }
-      const auto& m = *part.matrix;
-      if (m.cols % info_.block_values != 0)
-        fail("{}: tensor {}: blocks of {} do not divide its width of {}", where_, part.name,
-             info_.block_values, m.cols);
-      list.push_back({name, format_.type, {m.rows, m.cols}});
-    }
-    return list;
+std::vector<GgufTensorDeclaration> declarations(const Config& config,
+                                                const std::vector<Part>& parts) {
+  std::vector<GgufTensorDeclaration> list;
+  for (const Part& part : parts) {
+    std::vector<int64_t> shape = {part.source.cols};
+    if (!part.norm) shape.insert(shape.begin(), part.source.rows);
+    list.push_back({gguf_tensor_name(config, part.name), part.type->type, shape});
   }
+  return list;
+}
 
-  void write(const Part& part, GgufWriter& writer, const Watch& watch) {
-    if (part.matrix != nullptr) return write_matrix(part, writer, watch);
-    std::vector<float> norm(part.norm.begin(), part.norm.end());
-    for (float& x : norm) x *= part.factor;
-    writer.write(std::as_bytes(std::span(norm)));
+// Blocks of 256 fit few of the small models' widths.
+void check_widths(const std::vector<Part>& parts, const std::string& where) {
+  for (const Part& part : parts) {
+    const RowEncoder& encoder = part.type->encoder;
+    if (part.source.cols % encoder.block_values != 0)
+      throw Error(ErrorKind::kInput,
+                  fmt::format("{}: tensor {}: blocks of {} do not divide its width of {}", where,
+                              part.name, encoder.block_values, part.source.cols),
+                  encoder.block_values > kQ8_0Block ? "--type q8_0 and q4_0 have blocks of 32"
+                                                    : "choose a type without blocks");
   }
+}
 
- private:
-  void write_matrix(const Part& part, GgufWriter& writer, const Watch& watch) {
-    const WeightMatrix& m = *part.matrix;
-    const int64_t step = std::max<int64_t>(1, kPieceValues / m.cols);
-    for (int64_t row = 0; row < m.rows; row += step) {
-      watch.throw_if_stopped();
-      write_rows(part, row, std::min(step, m.rows - row), writer);
-      watch.report(writer.written_bytes(), writer.total_bytes());
-    }
+// The rows of a tensor of the file.
+RowSource rows_in_file(const GgufTensor& tensor, const Part& part) {
+  const size_t row_bytes = tensor.bytes.size() / static_cast<size_t>(part.source.rows);
+  return {
+      part.source.rows, part.source.cols,
+      [bytes = tensor.bytes, row_bytes, decode = part.type->decode](int64_t row, float* values) {
+        decode(bytes.subspan(static_cast<size_t>(row) * row_bytes, row_bytes), values);
+      }};
+}
+
+ConversionCheck check_file(const Model& model, const std::vector<Part>& parts, const fs::path& path,
+                           ThreadPool& pool, ConversionProgress& progress) {
+  const GgufFile file = GgufFile::open(path);
+  std::vector<TensorPair> pairs;
+  for (const Part& part : parts) {
+    const std::string name = gguf_tensor_name(model.config, part.name);
+    const GgufTensor* tensor = file.contents().find_tensor(name);
+    if (tensor == nullptr || tensor->type != part.type->type)
+      fail("{}: tensor {} is missing or of another type", path.string(), name);
+    pairs.push_back({name, part.source, rows_in_file(*tensor, part),
+                     part.type->encoder.block_values, part.type->encoder.error_share});
   }
-
-  void write_rows(const Part& part, int64_t first, int64_t rows, GgufWriter& writer) {
-    const WeightMatrix& m = *part.matrix;
-    const int64_t row_bytes = m.cols / info_.block_values * info_.block_bytes;
-    bytes_.resize(static_cast<size_t>(rows * row_bytes));
-    std::atomic<int64_t> bad_row{-1};
-    pool_.parallel_for(rows, [&](int64_t begin, int64_t end, int) {
-      std::vector<float> values(static_cast<size_t>(m.cols));
-      for (int64_t row = begin; row < end; ++row) {
-        kernels_.dequantize_row(m, first + row, values.data());
-        for (float& x : values) x *= part.factor;
-        if (fits(values))
-          format_.encode(values, bytes_.data() + row * row_bytes);
-        else
-          bad_row = first + row;
-      }
-    });
-    if (bad_row >= 0)
-      fail("{}: tensor {}: row {} has a value that {} cannot hold", where_, part.name,
-           bad_row.load(), info_.name);
-    writer.write(bytes_);
-  }
-
-  bool fits(std::span<const float> values) const {
-    bool all = true;  // without a way out of the loop, which then is a few vector instructions
-    for (const float x : values) all &= std::abs(x) < format_.limit;
-    return all;
-  }
-
-  const Format& format_;
-  const GgmlTypeInfo& info_;
-  const Kernels& kernels_;
-  ThreadPool pool_;
-  std::string where_;
-  std::vector<std::byte> bytes_;  // of a piece
-};
+  ConversionCheck check;
+  check_weights(pairs, path.string(), pool, check, [&](int64_t weights) {
+    model.checkpoint.release_pages();
+    file.release_pages();
+    progress.add(weights);
+  });
+  return check;
+}
 
 GgufMetadata metadata_of(const Model& model, const fs::path& folder, const Format& format,
                          bool with_vocabulary) {
@@ -174,7 +197,7 @@ GgufMetadata metadata_of(const Model& model, const fs::path& folder, const Forma
                        {"general.type", std::string("model")},
                        {"general.name", fs::canonical(folder).filename().string()},
                        {"general.file_type", format.file_type}};
-  if (info_of(format.type).block_values > 1)
+  if (matrix_type(format.type).encoder.block_values > 1)
     keys.emplace_back("general.quantization_version", kQuantizationVersion);
   const auto append = [&](GgufMetadata more) {
     std::move(more.begin(), more.end(), std::back_inserter(keys));
@@ -200,8 +223,8 @@ void check_target(const fs::path& file, bool overwrite) {
 
 }  // namespace
 
-GgufSummary export_gguf(const fs::path& folder, const fs::path& file, const GgufOptions& options,
-                        const Watch& watch) {
+Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufOptions& options,
+                       const Watch& watch) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   const Format& format = format_of(options.type);
   if (!fs::is_directory(folder)) fail("{}: no such folder", folder.string());
@@ -215,18 +238,51 @@ GgufSummary export_gguf(const fs::path& folder, const fs::path& file, const Gguf
         fmt::format("query_pre_attn_scalar is not what llama.cpp takes for granted; {} is "
                     "multiplied by {:.6f} to make up for it",
                     model.config.qk_norm() ? "attn_q_norm" : "attn_q", query_factor));
-
-  Maker maker(format, best_kernels(), options.threads, folder.string());
-  const std::vector<Part> parts = list_parts(model, static_cast<float>(query_factor));
-  GgufWriter writer(file, metadata, maker.declarations(model.config, parts));
-  for (const Part& part : parts) maker.write(part, writer, watch);
-  watch.throw_if_stopped();
-  writer.finish();
   if (!with_vocabulary)
     log(LogLevel::kInfo, fmt::format("{} has no tokenizer. {}", folder.string(), kPlaceholder));
-  return {.tensors = std::ssize(parts),
-          .bytes = writer.file_bytes(),
-          .placeholder_vocabulary = !with_vocabulary};
+
+  const std::vector<Part> parts = list_parts(model, format, static_cast<float>(query_factor));
+  check_widths(parts, folder.string());
+  RowStream stream(options.threads);
+  ConversionMemory memory(stream.pool().threads());
+  int64_t weights = 0;
+  for (const Part& part : parts) {
+    memory.add_tensor(part.source.rows, part.source.cols, part.type->encoder);
+    weights += part.source.rows * part.source.cols;
+  }
+  if (options.check) memory.add_weights_check(model.config);
+  memory.check(folder);
+
+  Staging staging(file);
+  const fs::path name = file.filename(), path = staging.path() / name;
+  ConversionProgress progress(watch, weights * (options.check ? 2 : 1));
+  GgufWriter writer(path, metadata, declarations(model.config, parts));
+  for (const Part& part : parts) {
+    int64_t done = 0;
+    stream.write(
+        part.source, part.type->encoder, fmt::format("{}: tensor {}", folder.string(), part.name),
+        [&](std::span<const std::byte> bytes) { writer.write(bytes); },
+        [&](int64_t rows) {
+          model.checkpoint.release_pages();
+          progress.add((rows - std::exchange(done, rows)) * part.source.cols);
+        });
+  }
+  writer.finish();
+
+  Conversion made{.files = {{name.string(), writer.file_bytes()}},
+                  .bytes = writer.file_bytes(),
+                  .tensors = std::ssize(parts),
+                  .changed = std::ssize(parts),
+                  .bits_per_weight =
+                      8 * static_cast<double>(writer.total_bytes()) / static_cast<double>(weights),
+                  .memory_forecast = memory.bytes(),
+                  .placeholder_vocabulary = !with_vocabulary};
+  if (options.check)
+    made.check =
+        checked(staging, [&] { return check_file(model, parts, path, stream.pool(), progress); });
+  watch.throw_if_stopped();
+  staging.commit_file(name);
+  return made;
 }
 
 }  // namespace lapidary

@@ -103,7 +103,16 @@ class Usage(Case):
             ("IN", "convert", "-o", "unused.gguf"),
             ("--type: 'q5_0'", "convert", str(TINY), "-o", "unused.gguf", "--type", "q5_0"),
             ("--to: 'onnx'", "convert", str(TINY), "-o", "unused.gguf", "--to", "onnx"),
-            ("unused.bin: the format is not clear", "convert", str(TINY), "-o", "unused.bin"),
+            ("--type is for GGUF", "convert", str(TINY), "-o", "unused", "--type", "f16"),
+            ("quantised by --type", "convert", str(TINY), "-o", "unused.gguf", "-q"),
+            ("quantised by --type", "convert", str(TINY), "-o", "unused.gguf", "--dtype", "f16"),
+            ("nothing asked for", "convert", str(TINY), "-o", "unused"),
+            ("bits: 7", "convert", str(TINY), "-o", "unused", "--q-bits", "7"),
+            ("group-size: 48", "convert", str(TINY), "-o", "unused", "-q", "--q-group-size", "48"),
+            ("--group-size is of quantised", "convert", str(TINY), "-o", "unused", "--group-size", "32",
+             "--dtype", "f16"),
+            ("recipe: 'mixed'", "convert", str(TINY), "-o", "unused", "--recipe", "mixed"),
+            ("--dtype: 'int8'", "convert", str(TINY), "-o", "unused", "--dtype", "int8"),
             ("layers: 0", "synth", "--preset", "gemma-3-1b", "--layers", "0", "-o", "unused"),
             ("'zz'", "detokenize", "1", "zz"),
             ("'tcsh'", "completion", "tcsh"),
@@ -437,8 +446,12 @@ class ScoreAndShow(Case):
         result = self.ok(*args, "--type", "q8_0", "--json")
         self.assertEqual(result.stderr, "")
         document = json.loads(result.stdout)
-        self.assertEqual(set(document), {"input", "output", "format", "type", "vocabulary", "tensors", "bytes",
-                                         "seconds"})
+        self.assertEqual(set(document), {"input", "output", "format", "type", "vocabulary", "tensors", "changed",
+                                         "files", "bytes", "bits_per_weight", "check", "memory_forecast_bytes",
+                                         "peak_rss_bytes", "seconds"})
+        self.assertEqual(document["files"], [{"name": "tiny.gguf", "bytes": document["bytes"]}])
+        self.assertEqual(document["check"]["tokens"], 0)
+        self.assertTrue(0.001 < document["check"]["weight_error"] < 0.01, document)
         self.assertEqual((document["format"], document["type"], document["vocabulary"]), ("gguf", "q8_0", "tokenizer"))
         data = file.read_bytes()
         self.assertEqual(len(data), document["bytes"])
@@ -450,15 +463,16 @@ class ScoreAndShow(Case):
         self.assertEqual(plain.stdout, "")
         self.assertIn("tensors", plain.stderr)
         self.assertGreater(file.stat().st_size, 1.5 * len(data))  # f16
-        self.assertEqual(self.ok(*args, "--force", "-q").stderr, "")
+        self.assertEqual(self.ok(*args, "--force", "--quiet").stderr, "")
+        self.assertIn("not checked", self.ok(*args, "--force", "--no-check").stderr)
         other = self.folder / "named"
-        self.ok("convert", str(TINY), "-o", str(other), "--to", "gguf", "-q")
+        self.ok("convert", str(TINY), "-o", str(other), "--to", "gguf", "--quiet")
         self.assertEqual(other.read_bytes(), file.read_bytes())
         self.refused(1, "/nope/x.gguf: cannot create", "convert", str(TINY), "-o", "/nope/x.gguf")
 
     def test_gguf_stands_for_a_model_everywhere(self):
         file = self.folder / "tiny.gguf"
-        self.ok("convert", str(TINY), "-o", str(file), "--type", "f32", "-q")
+        self.ok("convert", str(TINY), "-o", str(file), "--type", "f32", "--quiet")
         same = [("generate", "-p", "JULIET:", "-n", "12", "--temp", "0"), ("tokenize", "-p", "But soft  <b>", "--json"),
                 ("score", "-p", "To be, or not to be", "--json")]
         for verb, *rest in same:
@@ -473,6 +487,70 @@ class ScoreAndShow(Case):
         file.write_bytes(file.read_bytes()[:100000])
         self.refused(1, "tiny.gguf: ", "generate", "-m", str(file), "-p", "x")
         self.refused(1, "tiny.gguf: no such folder", "convert", str(file), "-o", str(self.folder / "x.gguf"))
+
+    def test_convert_to_a_folder(self):
+        out = self.folder / "tiny-4bit"
+        args = ("convert", str(TINY), "-o", str(out))
+        result = self.ok(*args, "-q", "--json")
+        self.assertEqual(result.stderr, "")
+        document = json.loads(result.stdout)
+        self.assertEqual(document["format"], "folder")
+        self.assertEqual({f["name"] for f in document["files"]}, {p.name for p in out.iterdir()})
+        self.assertEqual(sum(f["bytes"] for f in document["files"]), document["bytes"])
+        self.assertAlmostEqual(document["bits_per_weight"], 4.5, delta=0.1)
+        check = document["check"]
+        self.assertLess(0, check["kld_mean"])
+        self.assertLess(check["logit_error"], check["logit_error_limit"])
+        self.assertGreater(check["top1_agreement"], 0.5)
+        block = json.loads((out / "config.json").read_text())["quantization"]
+        self.assertEqual(block, {"group_size": 64, "bits": 4, "mode": "affine"})
+        text = self.ok("generate", "-m", str(out), "-p", "ROMEO:", "-n", "8", "--temp", "0").stdout
+        self.assertTrue(text.strip())
+
+        self.refused(1, "is there already", *args, "-q")
+        again = self.ok(*args, "--bits", "8", "--group-size", "32", "--force")
+        self.assertEqual(again.stdout, "")
+        self.assertIn("checked: weights differ by", again.stderr)
+        back = self.folder / "dense"
+        self.ok("convert", str(out), "-o", str(back), "-d", "--quiet")
+        self.refused(1, "nothing to dequantise", "convert", str(back), "-o", str(self.folder / "x"), "-d")
+        self.assertEqual({p.name for p in self.folder.iterdir()}, {"tiny-4bit", "dense"})
+
+    def test_convert_on_a_full_disk(self):
+        """The file size limit stands in for it: some shards fit, one does not."""
+        model, out = self.folder / "model", self.folder / "out"
+        self.ok("synth", "--preset", "gemma-3-270m", "--layers", "2", "--vocab", "4096", "-o", str(model), "-q")
+        for target in (out, self.folder / "out.gguf"):
+            result = subprocess.run(
+                ["bash", "-c", 'trap "" XFSZ; ulimit -f 1024; exec "$@"', "_", BINARY, "convert", str(model), "-o",
+                 str(target), *(("--dtype", "f32") if target == out else ())],
+                capture_output=True, text=True, timeout=120, env=environment())
+            self.assertEqual(result.returncode, 1, result)
+            self.assertIn("cannot write", result.stderr)
+            self.assertEqual({p.name for p in self.folder.iterdir()}, {"model"})
+
+    def test_convert_where_nobody_may_write(self):
+        if os.geteuid() == 0:
+            self.skipTest("root may write anywhere")
+        self.folder.chmod(0o500)
+        self.refused(1, "cannot create: Permission denied", "convert", str(TINY), "-o", str(self.folder / "x"), "-q")
+
+    def test_convert_killed(self):
+        """What it leaves is under another name, and is gone after the next."""
+        model, out = self.folder / "model", self.folder / "out"
+        self.ok("synth", "--preset", "gemma-3-270m", "-o", str(model), "-q")
+        partial = self.folder / "out.partial"
+        with subprocess.Popen([BINARY, "convert", str(model), "-o", str(out), "-q"],
+                              stderr=subprocess.PIPE, env=environment()) as child:
+            while not list(partial.glob("*.tmp*")) and child.poll() is None:
+                time.sleep(0.001)
+            child.kill()
+            child.stderr.read()
+            child.wait(60)
+        self.assertTrue(partial.exists())
+        self.assertFalse(out.exists())
+        self.ok("convert", str(model), "-o", str(out), "-q", "--no-check", "--quiet")
+        self.assertEqual({p.name for p in self.folder.iterdir()}, {"model", "out"})
 
     def test_convert_without_a_tokenizer(self):
         model, file = self.folder / "model", self.folder / "model.gguf"

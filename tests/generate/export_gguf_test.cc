@@ -21,6 +21,8 @@
 #include "io/test_files.h"
 #include "kernels/kernels.h"
 #include "quant/q4_0.h"
+#include "quant/q4_k.h"
+#include "quant/q6_k.h"
 #include "quant/q8_0.h"
 
 namespace lapidary {
@@ -203,7 +205,7 @@ TEST_F(ExportGguf, MetadataOfTheBuiltInModel) {
 }
 
 TEST_F(ExportGguf, SummaryCountsWhatWasWritten) {
-  const GgufSummary summary = export_gguf(kTiny, file_, {});
+  const Conversion summary = export_gguf(kTiny, file_, {});
   EXPECT_EQ(summary.tensors, std::ssize(GgufFile::open(file_).contents().tensors));
   EXPECT_EQ(summary.bytes, static_cast<int64_t>(fs::file_size(file_)));
   EXPECT_FALSE(summary.placeholder_vocabulary);
@@ -327,6 +329,52 @@ TEST_F(ExportGguf, AffineWeightsAreDequantised) {
     EXPECT_TRUE(matrix("blk.1.ffn_down.weight") ==
                 expected.encode(floats(model.weights.layers[1].down_proj)));
   }
+}
+
+// Q4_K and Q6_K, and the mixture of the two: more bits for the embedding, and in some layers for
+// two matrices.
+TEST_F(ExportGguf, BlocksOf256) {
+  Config config = small();
+  config.hidden_size = 256;
+  config.intermediate_size = 512;
+  config.num_attention_heads = 8;
+  config.num_hidden_layers = 8;
+  config.layer_types.assign(8, LayerType::kSliding);
+  config.layer_types[5] = LayerType::kFull;
+  const fs::path folder = make(config);
+  const Model model = load_model(folder);
+  const auto encode_q4_k = blocks<q4_k_encode, kQ4KBlock, kQ4KBlockBytes>;
+  const auto encode_q6_k = blocks<q6_k_encode, kQ6KBlock, kQ6KBlockBytes>;
+  for (const auto& [option, plain, sensitive, file_type] :
+       {std::tuple{"q4_k", GgmlType::kQ4_K, GgmlType::kQ4_K, 14u},
+        {"q4_k_m", GgmlType::kQ4_K, GgmlType::kQ6_K, 15u},
+        {"q6_k", GgmlType::kQ6_K, GgmlType::kQ6_K, 18u}}) {
+    SCOPED_TRACE(option);
+    const GgufFile made = convert(folder, {.type = option, .overwrite = true});
+    EXPECT_EQ(value<uint32_t>(made.contents(), "general.file_type"), file_type);
+    EXPECT_NE(made.contents().find("general.quantization_version"), nullptr);
+    const auto expect = [&](const std::string& name, const WeightMatrix& matrix, GgmlType type) {
+      SCOPED_TRACE(name);
+      const GgufTensor* tensor = made.contents().find_tensor(name);
+      ASSERT_EQ(tensor->type, type);
+      EXPECT_TRUE(
+          bytes_of(tensor->bytes) ==
+          (type == GgmlType::kQ4_K ? encode_q4_k(floats(matrix)) : encode_q6_k(floats(matrix))));
+    };
+    expect("token_embd.weight", model.weights.embed_tokens, sensitive);
+    for (const int layer : {0, 1, 3, 7}) {
+      const LayerWeights& w = model.weights.layers[static_cast<size_t>(layer)];
+      const std::string at = fmt::format("blk.{}.", layer);
+      const GgmlType type = layer == 1 ? plain : sensitive;
+      expect(at + "attn_v.weight", w.v_proj, type);
+      expect(at + "ffn_down.weight", w.down_proj, type);
+      expect(at + "attn_k.weight", w.k_proj, plain);
+    }
+  }
+  EXPECT_EQ(error(kTiny, {.type = "q4_k", .overwrite = true}),
+            kTiny.string() +
+                ": tensor model.layers.0.mlp.down_proj.weight: blocks of 256 do not "
+                "divide its width of 640");
 }
 
 // llama.cpp scales queries by head_dim whatever the model says; 32 / 8 is two squared.

@@ -1,0 +1,146 @@
+#include "generate/convert_plan.h"
+
+#include <algorithm>
+#include <optional>
+#include <type_traits>
+
+#include "lapidary/log.h"
+
+#include "base/fail.h"
+#include "generate/recipe.h"
+#include "io/names.h"
+
+namespace lapidary {
+
+namespace {
+
+// A norm, or a part of the image encoder.
+PlannedTensor plan_view(const NamedTensor& tensor) {
+  const TensorView& view = tensor.view;
+  PlannedTensor plan{.name = tensor.name, .shape = view.shape, .matrix = {}, .view = &view};
+  plan.before = {0, 0, view.dtype};
+  if (!is_float(view.dtype) || view.elements() == 0) return plan;
+  plan.matrix.rows = view.shape.size() > 1 ? view.shape[0] : 1;
+  plan.matrix.cols = view.elements() / plan.matrix.rows;
+  plan.matrix.dtype = view.dtype;
+  plan.matrix.data = view.bytes.data();
+  return plan;
+}
+
+struct Listing {
+  std::vector<PlannedTensor> tensors;
+  std::vector<std::string> modules;  // canonical, of the first modules.size() matrices
+  std::vector<size_t> matrices;      // indices of them in `tensors`
+};
+
+Listing list_tensors(const Model& model, const std::string& where) {
+  const NameMap names = map_names(model.checkpoint.tensors(), where);
+  Listing list;
+  const auto add_matrix = [&](const std::string& name, const WeightMatrix& matrix) {
+    PlannedTensor plan{.name = names.text.find(name)->second->name,
+                       .shape = {matrix.rows, matrix.cols},
+                       .matrix = matrix};
+    plan.before = storage_of(matrix);
+    list.matrices.push_back(list.tensors.size());
+    list.modules.push_back(module_path(name));
+    list.tensors.push_back(std::move(plan));
+  };
+  visit_tensors(model.config, model.weights,
+                [&](const std::string& name, const auto& field, int64_t, int64_t) {
+                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                    add_matrix(name, field);
+                  else
+                    list.tensors.push_back(plan_view(*names.text.find(name)->second));
+                });
+  if (!model.config.tie_word_embeddings) add_matrix("lm_head.weight", model.weights.lm_head);
+  for (const NamedTensor* tensor : names.vision) list.tensors.push_back(plan_view(*tensor));
+  return list;
+}
+
+// Chooses how each matrix is stored and notes it in the block for config.json.
+void quantize(const FolderOptions& options, const Model& model, Listing& list,
+              ConversionPlan& plan) {
+  const AffineQuantization given{options.bits != 0 ? options.bits : 4, options.group_size};
+  const Recipe recipe =
+      options.recipe.empty() ? Recipe(given) : Recipe::load(options.recipe, given);
+  const auto chosen = recipe.apply(list.modules, model.config.num_hidden_layers);
+  plan.quantization = QuantizationSpec{recipe.defaults(), {}};
+  for (size_t i = 0; i < list.matrices.size(); ++i) {
+    PlannedTensor& tensor = list.tensors[list.matrices[i]];
+    const auto& storage = chosen.at(list.modules[i]);
+    if (storage) {
+      if (tensor.matrix.cols % storage->group_size != 0)
+        fail_usage("group-size: {} does not divide the width {} of {}", storage->group_size,
+                   tensor.matrix.cols, tensor.name);
+      tensor.after.bits = storage->bits;
+      tensor.after.group = storage->group_size;
+    }
+    if (storage != recipe.defaults())
+      plan.quantization->overrides.emplace(module_path(tensor.name), storage);
+  }
+}
+
+}  // namespace
+
+void check_folder_options(const FolderOptions& options) {
+  if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
+  if (options.shard_bytes <= 0) fail_usage("shard_bytes: {} is not positive", options.shard_bytes);
+  const bool quantize = options.bits != 0 || !options.recipe.empty();
+  if (quantize && options.dequantize)
+    fail_usage("--dequantize writes dense weights, and does not go with quantising");
+  if (!quantize && !options.dequantize && options.dtype.empty())
+    fail_usage(
+        "nothing asked for: --bits N quantises, --dequantize writes dense weights, --dtype TYPE "
+        "changes their type");
+  if (quantize) check_affine_options(options.bits != 0 ? options.bits : 4, options.group_size);
+  if (!options.dtype.empty()) (void)dtype_option(options.dtype);
+}
+
+Storage storage_of(const WeightMatrix& m) {
+  return m.affine() ? Storage{m.bits, m.group, m.dtype} : Storage{0, 0, m.dtype};
+}
+
+ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
+                               const std::string& where) {
+  std::optional<DType> dtype;
+  if (!options.dtype.empty()) dtype = dtype_option(options.dtype).dtype;
+  Listing list = list_tensors(model, where);
+  const bool was_quantized = std::any_of(list.tensors.begin(), list.tensors.end(),
+                                         [](const auto& tensor) { return tensor.before.affine(); });
+  const bool quantizes = options.bits != 0 || !options.recipe.empty();
+  if (options.dequantize && !was_quantized)
+    fail("{}: nothing to dequantise, the weights are dense", where);
+  if (was_quantized && !quantizes && !options.dequantize)
+    throw Error(
+        ErrorKind::kInput,
+        fmt::format("{}: the weights are quantised, and have a type only when dense", where),
+        "--dequantize writes them dense");
+
+  ConversionPlan plan;
+  for (PlannedTensor& tensor : list.tensors)
+    tensor.after = {
+        0, 0,
+        is_float(tensor.before.dtype) ? dtype.value_or(tensor.before.dtype) : tensor.before.dtype};
+  if (quantizes) quantize(options, model, list, plan);
+  plan.tensors = std::move(list.tensors);
+  plan.changed = std::count_if(plan.tensors.begin(), plan.tensors.end(),
+                               [](const auto& tensor) { return tensor.before != tensor.after; });
+  if (plan.changed == 0)
+    fail("{}: nothing would change, the weights are stored like that already", where);
+  const bool any_quantized = std::any_of(plan.tensors.begin(), plan.tensors.end(),
+                                         [](const auto& tensor) { return tensor.after.affine(); });
+  if (quantizes && !any_quantized)
+    fail("{}: asked to quantise, but {} leaves every module dense", where, options.recipe);
+  if (quantizes && was_quantized)
+    log(LogLevel::kWarning,
+        fmt::format("{} is quantised already, and the errors add up: better start from the dense "
+                    "weights it was made of",
+                    where));
+  return plan;
+}
+
+std::vector<std::string> recipe_names() {
+  return Recipe::names();
+}
+
+}  // namespace lapidary
