@@ -346,16 +346,17 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
 
 // The rows that 16 lanes take, tile after tile. Lane r walks its own `tiles` rows, from the r-th of
 // them around: lanes that stood at the same place a power of two apart would share the few places
-// of one set of the cache. Rows past the end repeat the last; what comes of them is the same.
+// of one set of the cache. Rows past the end repeat the last; what comes of them is the same. (Its
+// functions are inlined so that none is left behind for the linker: README.md.)
 class LaneRows {
  public:
-  LaneRows(int64_t first, int64_t last)
+  [[gnu::always_inline]] LaneRows(int64_t first, int64_t last)
       : first_(first), last_(last), tiles_((last - first + 15) / 16) {
     for (int64_t r = 0; r < 16; ++r) place_[r] = r % tiles_;
   }
   int64_t tiles() const { return tiles_; }
   // The next tile's; around to the first after the last.
-  void take(int64_t* row) {
+  [[gnu::always_inline]] void take(int64_t* row) {
     for (int64_t r = 0; r < 16; ++r) {
       const int64_t wanted = first_ + r * tiles_ + place_[r];
       row[r] = wanted < last_ ? wanted : last_ - 1;
