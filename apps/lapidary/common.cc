@@ -38,8 +38,8 @@ void refuse_options(const CLI::App& verb) {
   }
 }
 
-void add_verbosity(CLI::App& verb, Verbosity& verbosity, const char* names) {
-  auto* quiet = verb.add_flag(names, verbosity.quiet, "Say nothing but results and errors");
+void add_verbosity(CLI::App& verb, Verbosity& verbosity) {
+  auto* quiet = verb.add_flag("-q,--quiet", verbosity.quiet, "Say nothing but results and errors");
   auto* verbose = verb.add_flag("-v,--verbose", verbosity.verbose, "Say more on stderr");
   quiet->group("General");
   verbose->group("General")->excludes(quiet);

@@ -61,7 +61,7 @@ struct Verbosity {
   bool quiet = false;
   bool verbose = false;
 };
-void add_verbosity(CLI::App& verb, Verbosity& verbosity, const char* quiet = "-q,--quiet");
+void add_verbosity(CLI::App& verb, Verbosity& verbosity);
 // Installs the log sink that they ask for.
 void apply(const Verbosity& verbosity);
 

@@ -46,8 +46,7 @@ void setup(CLI::App& verb, Options& o) {
   verb.add_flag("--json", o.json, "Print one JSON document")->group("Output");
 
   const char* folder = "Folders";
-  verb.add_flag("-q,--quantize", o.quantize,
-                "Quantise as MLX does, to 4 bits unless told otherwise")
+  verb.add_flag("--quantize", o.quantize, "Quantise as MLX does, to 4 bits unless told otherwise")
       ->group(folder);
   verb.add_option("--bits,--q-bits", o.folder.bits,
                   "Bits of a code: 2, 3, 4, 5, 6 or 8 (4); quantises")
@@ -73,7 +72,7 @@ void setup(CLI::App& verb, Options& o) {
               ->group("GGUF"),
           {"f32", "f16", "bf16", "q8_0", "q6_k", "q4_k_m", "q4_k", "q4_0"});
   add_threads(verb, o.threads, "General");
-  add_verbosity(verb, o.verbosity, "--quiet");
+  add_verbosity(verb, o.verbosity);
   verb.footer(
       "A conversion ends with a check: the result is read again, every weight is compared, and the "
       "same tokens go through both models (of a folder; of GGUF the weights alone). What fails is "

@@ -13,9 +13,10 @@ namespace lapidary::cli {
 namespace fs = std::filesystem;
 
 void add_model(CLI::App& verb, ModelOptions& o) {
-  verb.add_option("-m,--model", o.model,
-                  "A model's folder, a GGUF file, or the name of one that lapidary pull has fetched: "
-                  "google/gemma-3-1b-it (default: the built-in model)")
+  verb.add_option(
+          "-m,--model", o.model,
+          "A model's folder, a GGUF file, or the name of one that lapidary pull has fetched: "
+          "google/gemma-3-1b-it (default: the built-in model)")
       ->type_name("MODEL")
       ->envname("LAPIDARY_MODEL")
       ->group("Model");

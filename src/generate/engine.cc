@@ -27,7 +27,7 @@ constexpr int64_t kLogitRows = 8;  // rows of logits at once: 8 MB for Gemma 3's
 // Measured, see docs/performance.md: of a tokenizer per piece, and of the program with nothing
 // loaded.
 constexpr int64_t kPieceBytes = 120;
-constexpr int64_t kProgramBytes = int64_t{8} << 20;
+constexpr int64_t kProgramBytes = int64_t{14} << 20;
 
 // Tokens that go through the layers together.
 int64_t chunk_rows(const Config& config) {

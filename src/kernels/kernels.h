@@ -80,7 +80,8 @@ struct WeightMatrix {
   bool affine() const { return format == WeightFormat::kAffine; }
   bool blocks() const { return is_blocks(format); }
   bool quantized() const { return format != WeightFormat::kDense; }
-  int64_t row_bytes() const {
+  // Inlined, so that none is left behind that was compiled for one instruction set.
+  [[gnu::always_inline]] int64_t row_bytes() const {
     if (blocks()) return cols / block_format(format).cols * block_format(format).bytes;
     return affine() ? cols * bits / 8 : cols * size_of(dtype);
   }
