@@ -87,7 +87,7 @@ void setup(CLI::App& verb, Options& o) {
       "\n"
       "Examples:\n"
       "  lapidary convert ~/models/gemma-3-1b-it -o 1b-4bit --bits 4\n"
-      "  lapidary convert ~/models/gemma-3-1b-it -o 1b-mixed --recipe mixed_4_6 --group-size 32\n"
+      "  lapidary convert ~/models/gemma-3-1b-it -o 1b-mixed --recipe mixed_4_6\n"
       "  lapidary convert 1b-4bit -o 1b-dense --dequantize --dtype bf16\n"
       "  lapidary convert ~/models/gemma-3-4b-it -o 4b.gguf --type q4_k_m");
 }
