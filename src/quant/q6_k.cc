@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/float16.h"
+#include "quant/lanes.h"
 
 namespace lapidary {
 
@@ -20,27 +21,15 @@ constexpr float kBottomCode = -32, kTopCode = 31;
 using Group = std::span<const float, kGroup>;
 using Codes = std::array<float, kGroup>;  // whole numbers, counted from zero
 
-// Rounds |x| < 2^22 to a whole number, in a form that compilers vectorise on any CPU.
-float round_whole(float x) {
-  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23
-  return (x + kShift) - kShift;
-}
-
 void choose_codes(Group values, float scale, Codes& codes) {
   const float per_code = std::abs(scale) > 0x1p-126f ? 1 / scale : 0;
   for (size_t i = 0; i < kGroup; ++i)
     codes[i] = round_whole(std::min(std::max(values[i] * per_code, kBottomCode), kTopCode));
 }
 
-// The sum of term(i) over a group, in lanes that compilers keep in vectors.
 template <class Term>
 float sum_over_group(Term&& term) {
-  constexpr size_t kLanes = 8;
-  float lanes[kLanes] = {};
-  for (size_t i = 0; i < kGroup; i += kLanes)
-    for (size_t j = 0; j < kLanes; ++j) lanes[j] += term(i + j);
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+  return sum_in_lanes(kGroup, term);
 }
 
 float squared_error(Group values, float scale, const Codes& codes) {

@@ -70,22 +70,25 @@ RowEncoder dense_encoder(DType dtype) {
           }};
 }
 
-// A group's edge of the larger magnitude is at least half its range away from zero, so that bending
-// the scale to make zero a code changes it by a quarter at most (2 bits: from 1.5 steps to 2) and
-// the far end is missed by three quarters of a step. The values are rounded to the type of the
-// scales first. The scale is stored rounded and multiplied with codes that reach over the range, a
-// quarter more when bent; so is the bias, the edge.
 RowEncoder affine_encoder(const AffineFormat& format) {
   const int64_t element = size_of(format.dtype);
-  const double steps = (1 << format.bits) - 1;
   return {.name = fmt::format("affine {}-bit, groups of {}", format.bits, format.group),
           .block_values = format.group,
           .block_bytes = {format.code_bytes(format.group), element, element},
           .limit = std::min(limit_of(format.dtype), 0x1p125f),
-          .error_share = 0.75 / steps + 3.25 * rounding_of(format.dtype),
+          .error_share = affine_error_share(format),
           .encode = [format](std::span<const float> row, std::byte* const* parts) {
             affine_encode(row, format, {parts[0], parts[1], parts[2]});
           }};
+}
+
+RowEncoder affine_search_encoder(const AffineFormat& format, std::vector<float> importance) {
+  RowEncoder encoder = affine_encoder(format);
+  encoder.encode = [format, importance = std::move(importance)](std::span<const float> row,
+                                                                std::byte* const* parts) {
+    affine_search(row, importance, format, {parts[0], parts[1], parts[2]});
+  };
+  return encoder;
 }
 
 // Half a step of largest / 127, and d is f16: 2^-11 of it.

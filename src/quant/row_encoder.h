@@ -35,6 +35,8 @@ struct RowEncoder {
 
 RowEncoder dense_encoder(DType dtype);  // kF32, kF16 or kBF16
 RowEncoder affine_encoder(const AffineFormat& format);
+// The same format by affine_search; `importance` of each column.
+RowEncoder affine_search_encoder(const AffineFormat& format, std::vector<float> importance);
 RowEncoder q8_0_encoder();
 RowEncoder q4_0_encoder();
 RowEncoder q4_k_encoder();

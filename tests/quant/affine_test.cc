@@ -1,5 +1,7 @@
 #include "quant/affine.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -97,6 +99,84 @@ TEST(AffineEncode, RoundTripIsWithinAStep) {
         EXPECT_TRUE(error <= std::abs(scale) * 1.001f) << i << ": " << error << " / " << scale;
       }
     }
+  }
+}
+
+// What affine_search chose, and what affine_encode would have, decoded again.
+struct SearchCase {
+  std::vector<float> values, importance, searched, nearest;
+};
+
+SearchCase search_case(const AffineFormat& format, const std::vector<float>& values,
+                       const std::vector<float>& importance) {
+  const auto n = static_cast<int64_t>(values.size());
+  const auto decoded = [&](const Encoded& e) {
+    const WeightMatrix m{.rows = 1,
+                         .cols = n,
+                         .dtype = format.dtype,
+                         .data = e.codes.data(),
+                         .bits = format.bits,
+                         .group = format.group,
+                         .scales = e.scales.data(),
+                         .biases = e.biases.data()};
+    std::vector<float> out(values.size());
+    supported_kernels()[0]->dequantize_row(m, 0, out.data());
+    return out;
+  };
+  Encoded e = encode(values, format);
+  SearchCase result{values, importance, {}, decoded(e)};
+  affine_search(values, importance, format, {e.codes.data(), e.scales.data(), e.biases.data()});
+  result.searched = decoded(e);
+  return result;
+}
+
+double squares(const SearchCase& c, const std::vector<float>& found, bool weighted) {
+  double sum = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double error = double{found[i]} - c.values[i];
+    sum += error * error * (weighted ? c.importance[i] : 1);
+  }
+  return sum;
+}
+
+TEST(AffineSearch, IsNeverWorseAndUsuallyBetter) {
+  constexpr size_t kValues = 128 * 40;
+  const CounterRng rng(7);
+  std::vector<float> values(kValues), importance(kValues);
+  for (size_t i = 0; i < kValues; ++i) {
+    values[i] = 0.02f * rng.normal(i) * (i % 97 == 0 ? 6.0f : 1.0f);
+    importance[i] = static_cast<float>(std::exp(3 * rng.uniform(i + kValues)));
+  }
+  for (const int bits : {2, 3, 4, 5, 6, 8})
+    for (const int group : {32, 64, 128})
+      for (const DType dtype : {DType::kBF16, DType::kF32}) {
+        const AffineFormat format{bits, group, dtype};
+        double searched = 0, nearest = 0;
+        for (size_t at = 0; at < kValues; at += static_cast<size_t>(group)) {
+          const auto part = [&](const std::vector<float>& all) {
+            return std::vector<float>(all.begin() + static_cast<long>(at),
+                                      all.begin() + static_cast<long>(at) + group);
+          };
+          const SearchCase c = search_case(format, part(values), part(importance));
+          const double mine = squares(c, c.searched, true), its = squares(c, c.nearest, true);
+          // Sums in f32 of up to 128 terms in 8 lanes decide which is less.
+          EXPECT_LE(mine, its * (1 + 4e-6)) << bits << " " << group << " " << at;
+          const auto [low, high] = std::ranges::minmax(c.values);
+          const double worst =
+              affine_error_share(format) * (std::max(0.0f, high) - std::min(0.0f, low));
+          EXPECT_LE(squares(c, c.searched, false), group * worst * worst);
+          searched += mine;
+          nearest += its;
+        }
+        EXPECT_LT(searched, (bits <= 4 ? 0.85 : 0.97) * nearest) << bits << " " << group;
+      }
+}
+
+TEST(AffineSearch, TakesGroupsOfOneValue) {
+  const std::vector<float> ones(64, 1.0f);
+  for (const float value : {0.0f, 0.5f, -3.0f}) {
+    const SearchCase c = search_case({3, 64, DType::kBF16}, std::vector<float>(64, value), ones);
+    EXPECT_EQ(c.searched, c.values) << value;
   }
 }
 
