@@ -48,16 +48,20 @@ void State::begin(int64_t rows) {
   up = take(c.intermediate_size);
 }
 
+void State::place(Executor& ex, std::span<const Segment> batch) {
+  positions.clear();
+  for (const Segment& seg : batch)
+    for (int64_t i = 0; i < seg.rows; ++i) positions.push_back(seg.cache->length() + i);
+  begin(std::ssize(positions));
+  rotary_full.set_positions(ex, positions);
+  rotary_sliding.set_positions(ex, positions);
+}
+
 void forward(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
              std::span<const Segment> batch, std::span<const Token> tokens, State& s,
              const std::function<void()>& after_layer) {
-  s.begin(static_cast<int64_t>(tokens.size()));
-  s.positions.clear();
-  for (const Segment& seg : batch)
-    for (int64_t i = 0; i < seg.rows; ++i) s.positions.push_back(seg.cache->length() + i);
+  s.place(ex, batch);
   LAPIDARY_CHECK(s.positions.size() == tokens.size(), "segments cover the tokens");
-  s.rotary_full.set_positions(ex, s.positions);
-  s.rotary_sliding.set_positions(ex, s.positions);
 
   embed(ex, tokens, weights.embed_tokens, embed_scale, s.x);
   for (int layer = 0; layer < config.num_hidden_layers; ++layer) {

@@ -13,6 +13,7 @@ void layer_forward(Executor& ex, const Config& c, const LayerWeights& w, int lay
   const double eps = c.rms_norm_eps;
 
   rms_norm(ex, s.x, w.input_layernorm, eps, s.h);
+  s.observe(layer, "ln1.hook_out", s.h);
   matmul(ex, s.h, {{w.q_proj, s.q}, {w.k_proj, s.k}, {w.v_proj, s.v}});
   if (c.qk_norm()) {
     rms_norm(ex, s.q.reshaped(c.head_dim), w.q_norm, eps, s.q.reshaped(c.head_dim));
@@ -22,14 +23,17 @@ void layer_forward(Executor& ex, const Config& c, const LayerWeights& w, int lay
   rotary.apply(ex, s.q);
   rotary.apply(ex, s.k);
   attend(ex, c, layer, batch, s);
+  s.observe(layer, "attn.hook_z", s.attn);
   matmul(ex, s.attn, w.o_proj, s.h);
   if (c.post_norms()) rms_norm(ex, s.h, w.post_attention_layernorm, eps, s.h);
   add(ex, s.x, s.h);
 
   rms_norm(ex, s.x, c.post_norms() ? w.pre_feedforward_layernorm : w.post_attention_layernorm, eps,
            s.h);
+  s.observe(layer, "ln2.hook_out", s.h);
   matmul(ex, s.h, {{w.gate_proj, s.gate}, {w.up_proj, s.up}});
   gelu_mul(ex, s.gate, s.up);
+  s.observe(layer, "mlp.hook_post", s.gate);
   matmul(ex, s.gate, w.down_proj, s.h);
   if (c.post_norms()) rms_norm(ex, s.h, w.post_feedforward_layernorm, eps, s.h);
   add(ex, s.x, s.h);

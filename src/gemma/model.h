@@ -79,6 +79,10 @@ struct Segment {
   int64_t rows;
 };
 
+// Looks at activations on their way through the layers: called with the name of a point, as
+// "blocks.3.mlp.hook_post", and what is there, one row per token of the batch. May not write.
+using Observer = std::function<void(const std::string& point, Matrix values)>;
+
 // What a forward pass writes. Sized once for the largest batch; begin() takes the part it needs.
 class State {
  public:
@@ -86,6 +90,8 @@ class State {
   static int64_t bytes(const Config& config, int64_t max_rows);
 
   void begin(int64_t rows);
+  // begin() for the rows of a batch, and their positions and rotary angles.
+  void place(Executor& ex, std::span<const Segment> batch);
   int64_t max_rows() const { return max_rows_; }
 
   Matrix x;     // [T, D] the residual stream
@@ -100,6 +106,13 @@ class State {
   Rotary rotary_sliding;
   std::vector<int64_t> positions;  // [T]
   AlignedVector<float> partials;   // attention in pieces (attention.cc); grows with the timeline
+
+  // Where set, the layer page shows it the inputs of its matrices: ln1.hook_out [T, D],
+  // attn.hook_z [T, H * d], ln2.hook_out [T, D] and mlp.hook_post [T, F] of every block.
+  Observer observer;
+  void observe(int layer, const char* point, Matrix values) const {
+    if (observer) observer("blocks." + std::to_string(layer) + "." + point, values);
+  }
 
  private:
   int64_t max_rows_;
