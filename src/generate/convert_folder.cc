@@ -21,22 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_target(const fs::path& in, const fs::path& out, bool overwrite) {
-  std::error_code ignored;  // what cannot be asked about cannot be written either, which says why
-  if (!fs::exists(out, ignored)) return;
-  const fs::path inner = fs::weakly_canonical(in, ignored);
-  const fs::path outer = fs::weakly_canonical(out, ignored);
-  if (std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end())
-    fail("{}: holds the model to convert", out.string());
-  if (!overwrite)
-    throw Error(ErrorKind::kInput, fmt::format("{}: is there already", out.string()),
-                "--force replaces it");
-  if (!fs::is_directory(out, ignored)) fail("{}: is not a folder", out.string());
-  if (!fs::is_empty(out, ignored) && !fs::exists(out / "config.json", ignored))
-    throw Error(ErrorKind::kInput, fmt::format("{}: is no model, and not replaced", out.string()),
-                "choose another name");
-}
-
 std::string settings_text(const FolderOptions& options) {
   std::vector<std::string> parts;
   if (options.dequantize) parts.emplace_back("dequantised");
@@ -61,7 +45,7 @@ ConversionMemory memory_of(const Model& model, const ConversionPlan& plan, bool 
   ConversionMemory memory(threads);
   for (const PlannedTensor& tensor : plan.tensors)
     if (!tensor.copied())
-      memory.add_tensor(tensor.matrix.rows, tensor.matrix.cols, encoder_of(tensor.after));
+      memory.add_tensor(tensor.matrix.rows, tensor.matrix.cols, tensor.encoder());
   if (check) {
     memory.add_weights_check(model.config);
     memory.add_logits_check(model.config, Tokenizer::present(in));
@@ -77,6 +61,7 @@ std::vector<TensorDeclaration> declare(const PlannedTensor& tensor) {
 
 // The weights as they go into the encoder: MLX quantises what it holds in the type of the scales.
 RowSource source_of(const PlannedTensor& tensor) {
+  if (tensor.values) return *tensor.values;
   RowSource source = rows_of(tensor.matrix);
   if (!tensor.after.affine()) return source;
   source.fill = [fill = source.fill, cols = source.cols, dtype = tensor.after.dtype](
@@ -98,7 +83,7 @@ void write_weights(const ConversionPlan& plan, const Checkpoint& source, Sharded
     }
     const std::string what = fmt::format("{}: tensor {}", source.folder().string(), tensor.name);
     int64_t done = 0;
-    stream.write(source_of(tensor), encoder_of(tensor.after), what, sink, [&](int64_t rows) {
+    stream.write(source_of(tensor), tensor.encoder(), what, sink, [&](int64_t rows) {
       source.release_pages();
       progress.add((rows - std::exchange(done, rows)) * tensor.matrix.cols);
     });
@@ -141,9 +126,9 @@ ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
     if (tensor.copied()) continue;
-    const RowEncoder encoder = encoder_of(tensor.after);
-    pairs.push_back({tensor.name, rows_of(tensor.matrix), rows_of(after[i]), encoder.block_values,
-                     encoder.error_share});
+    const RowEncoder encoder = tensor.encoder();
+    pairs.push_back({tensor.name, tensor.values ? *tensor.values : rows_of(tensor.matrix),
+                     rows_of(after[i]), encoder.block_values, encoder.error_share});
   }
   ConversionCheck check;
   check_weights(pairs, folder.string(), stream.pool(), check, [&](int64_t weights) {
@@ -167,23 +152,45 @@ std::vector<Conversion::File> list_files(const fs::path& folder) {
 
 }  // namespace
 
+void check_target(const fs::path& in, const fs::path& out, bool overwrite) {
+  std::error_code ignored;  // what cannot be asked about cannot be written either, which says why
+  if (!fs::exists(out, ignored)) return;
+  const fs::path inner = fs::weakly_canonical(in, ignored);
+  const fs::path outer = fs::weakly_canonical(out, ignored);
+  if (std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end())
+    fail("{}: holds the model to convert", out.string());
+  if (!overwrite)
+    throw Error(ErrorKind::kInput, fmt::format("{}: is there already", out.string()),
+                "--force replaces it");
+  if (!fs::is_directory(out, ignored)) fail("{}: is not a folder", out.string());
+  if (!fs::is_empty(out, ignored) && !fs::exists(out / "config.json", ignored))
+    throw Error(ErrorKind::kInput, fmt::format("{}: is no model, and not replaced", out.string()),
+                "choose another name");
+}
+
 Conversion convert_folder(const fs::path& in, const fs::path& out, const FolderOptions& options,
                           const Watch& watch) {
   check_folder_options(options);
   check_target(in, out, options.overwrite);
   const Model model = load_model(in);
   const ConversionPlan plan = plan_conversion(model, options, in.string());
+  return write_folder(model, plan, out, options, settings_text(options), watch);
+}
+
+Conversion write_folder(const Model& model, const ConversionPlan& plan, const fs::path& out,
+                        const FolderOptions& options, const std::string& settings,
+                        const Watch& watch) {
+  const fs::path& in = model.checkpoint.folder();
   RowStream stream(options.threads);
   const ConversionMemory memory =
       memory_of(model, plan, options.check, stream.pool().threads(), in);
   memory.check(in);
 
-  int64_t weights = 0;
-  for (const PlannedTensor& tensor : plan.tensors) weights += tensor.weights();
+  const int64_t weights = plan.weights();
   ConversionProgress progress(watch, weights * (options.check ? 2 : 1));
   Staging staging(out);
   const Provenance provenance =
-      provenance_of(model.checkpoint, settings_text(options), [&] { watch.throw_if_stopped(); });
+      provenance_of(model.checkpoint, settings, [&] { watch.throw_if_stopped(); });
   std::vector<std::vector<TensorDeclaration>> groups;
   for (const PlannedTensor& tensor : plan.tensors) groups.push_back(declare(tensor));
   ShardedWriter writer(staging.path(), std::move(groups),

@@ -1,6 +1,7 @@
 #include "generate/convert_plan.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <type_traits>
 
@@ -94,6 +95,12 @@ void check_folder_options(const FolderOptions& options) {
         "changes their type");
   if (quantize) check_affine_options(options.bits != 0 ? options.bits : 4, options.group_size);
   if (!options.dtype.empty()) (void)dtype_option(options.dtype);
+}
+
+int64_t ConversionPlan::weights() const {
+  return std::accumulate(
+      tensors.begin(), tensors.end(), int64_t{0},
+      [](int64_t sum, const PlannedTensor& tensor) { return sum + tensor.weights(); });
 }
 
 Storage storage_of(const WeightMatrix& m) {

@@ -1,12 +1,14 @@
 // What a conversion does with each tensor of a model folder.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lapidary/convert.h"
 
 #include "gemma/load.h"
+#include "generate/row_stream.h"
 #include "generate/storage.h"
 #include "io/quantization.h"
 
@@ -21,8 +23,13 @@ struct PlannedTensor {
   const TensorView* view = nullptr;  // of what is no matrix of the text model
   Storage before = {};
   Storage after = {};
+  // Where set: other values than the matrix has, in its shape, and another way to choose the bytes
+  // of `after` than encoder_of(after).
+  std::optional<RowSource> values = {};
+  std::optional<RowEncoder> chosen = {};
 
   bool copied() const { return matrix.data == nullptr; }
+  RowEncoder encoder() const { return chosen ? *chosen : encoder_of(after); }
   int64_t weights() const { return copied() ? view->elements() : matrix.rows * matrix.cols; }
 };
 
@@ -30,6 +37,8 @@ struct ConversionPlan {
   std::vector<PlannedTensor> tensors;            // in the order of the model, the images' part last
   std::optional<QuantizationSpec> quantization;  // by module paths of the files
   int64_t changed = 0;  // tensors that are stored in another way afterwards
+
+  int64_t weights() const;
 };
 
 // Throws Error{kUsage} for options that no model can have.
@@ -40,5 +49,15 @@ Storage storage_of(const WeightMatrix& matrix);
 // The plan points into the model. `where` names it in messages. Throws as convert_folder.
 ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
                                const std::string& where);
+
+// Throws Error{kInput} unless `out` can take a folder that is made from `in`.
+void check_target(const std::filesystem::path& in, const std::filesystem::path& out,
+                  bool overwrite);
+
+// Writes the folder of a plan and checks it, as convert_folder. `settings` says in the result how
+// it was made.
+Conversion write_folder(const Model& model, const ConversionPlan& plan,
+                        const std::filesystem::path& out, const FolderOptions& options,
+                        const std::string& settings, const Watch& watch);
 
 }  // namespace lapidary
