@@ -113,6 +113,7 @@ SearchCase search_case(const AffineFormat& format, const std::vector<float>& val
   const auto decoded = [&](const Encoded& e) {
     const WeightMatrix m{.rows = 1,
                          .cols = n,
+                         .format = WeightFormat::kAffine,
                          .dtype = format.dtype,
                          .data = e.codes.data(),
                          .bits = format.bits,
