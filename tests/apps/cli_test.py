@@ -60,7 +60,7 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help_fits_and_exits_0(self):
         verbs = re.findall(r"^  (\w+) {3,}", self.ok("--help").stdout, re.M)
-        self.assertEqual(set(verbs), set("generate chat score perplexity compare tokenize detokenize show synth convert bench "
+        self.assertEqual(set(verbs), set("generate chat score perplexity compare tokenize detokenize show synth convert quantize bench "
                                          "pull list rm cache version completion help".split()))
         for verb in verbs:
             by_flag, by_verb = self.ok(verb, "--help").stdout, self.ok("help", verb).stdout
@@ -113,6 +113,13 @@ class Usage(Case):
              "--dtype", "f16"),
             ("recipe: 'mixed'", "convert", str(TINY), "-o", "unused", "--recipe", "mixed"),
             ("--dtype: 'int8'", "convert", str(TINY), "-o", "unused", "--dtype", "int8"),
+            ("IN", "quantize", "-o", "unused"),
+            ("bits: 7", "quantize", str(TINY), "-o", "unused", "--bits", "7"),
+            ("exclude each other", "quantize", str(TINY), "-o", "unused", "--bits", "4", "--bits-per-weight", "4"),
+            ("--data is not used", "quantize", str(TINY), "-o", "unused", "--method", "rtn", "--data", "x.txt"),
+            ("bits-per-weight: 2 given", "quantize", str(TINY), "-o", "unused", "--bits-per-weight", "2"),
+            ("bits-per-weight: 12 given", "quantize", str(TINY), "-o", "unused", "--bits-per-weight", "12"),
+            ("calibration-tokens: 0", "quantize", str(TINY), "-o", "unused", "--calibration-tokens", "0"),
             ("layers: 0", "synth", "--preset", "gemma-3-1b", "--layers", "0", "-o", "unused"),
             ("'zz'", "detokenize", "1", "zz"),
             ("'tcsh'", "completion", "tcsh"),
@@ -560,6 +567,39 @@ class ScoreAndShow(Case):
         result = self.ok("convert", str(model), "-o", str(file), "--json")
         self.assertEqual(json.loads(result.stdout)["vocabulary"], "placeholder")
         self.assertIn("has no tokenizer", result.stderr)
+
+    def test_quantize(self):
+        out, data = self.folder / "mixed", self.folder / "data.txt"
+        data.write_text("ROMEO:\nBut soft, what light through yonder window breaks?\n" * 3)
+        args = ("quantize", str(TINY), "-o", str(out), "--data", str(data), "--calibration-tokens", "60")
+        result = self.ok(*args, "--bits-per-weight", "3.8", "--json")
+        self.assertEqual(result.stderr, "")
+        document = json.loads(result.stdout)
+        self.assertTrue(3.7 < document["bits_per_weight"] <= 3.8, document["bits_per_weight"])
+        self.assertTrue(0 < document["calibration_tokens"] <= 62)
+        block = json.loads((out / "config.json").read_text())["quantization"]
+        for module in document["modules"]:
+            self.assertEqual(module["bits"], block.get(module["path"], block)["bits"], module["path"])
+            self.assertLess(module["error"], module["rtn_error"])
+        text = self.ok("generate", "-m", str(out), "-p", "ROMEO:", "-n", "8", "--temp", "0").stdout
+        self.assertTrue(text.strip())
+        self.assertIn("3.8 bits per weight", (out / "README.md").read_text())
+        self.refused(1, "is there already", *args)
+        self.refused(1, "quantised already", "quantize", str(out), "-o", str(self.folder / "again"))
+        data.write_text("")
+        self.refused(1, "no tokens", *args, "--force")
+        self.refused(1, "/nope", "quantize", str(TINY), "-o", str(self.folder / "x"), "--data", "/nope")
+        self.assertTrue((out / "model.safetensors").exists())
+
+    def test_quantize_interrupted(self):
+        out = self.folder / "out"
+        with subprocess.Popen([BINARY, "quantize", str(TINY), "-o", str(out)],
+                              stderr=subprocess.PIPE, env=environment()) as child:
+            time.sleep(0.5)
+            child.send_signal(signal.SIGINT)
+            self.assertEqual(child.stderr.read(), b"")
+            self.assertEqual(child.wait(60), 130)
+        self.assertFalse(list(self.folder.glob("out*")))
 
     def test_convert_interrupted(self):
         model, out = self.folder / "model", self.folder / "out"
