@@ -4,10 +4,10 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "bench/statistics.h"
-#include "eval/divergence.h"
 #include "eval/estimate.h"
 #include "eval/vocabularies.h"
 #include "eval/windows.h"
+#include "generate/divergence.h"
 #include "text/utf8.h"
 
 namespace lapidary {

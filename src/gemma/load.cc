@@ -136,6 +136,11 @@ bool same_bytes(const WeightMatrix& a, const WeightMatrix& b) {
 
 }  // namespace
 
+void Model::release_pages() const {
+  checkpoint.release_pages();
+  if (gguf) gguf->release_pages();
+}
+
 void check_head_dim(const Config& config, const std::string& where, const std::string& field) {
   if (config.head_dim % 16 != 0)  // all real Gemmas have 128 or 256
     fail("{}: {}: {} is not a multiple of 16", where, field, config.head_dim);

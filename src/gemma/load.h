@@ -22,6 +22,8 @@ struct Model {
   DType dtype = DType::kF32;
   int64_t parameters = 0;      // weights of the text model, a tied embedding once
   int64_t vision_tensors = 0;  // of the file, left out
+
+  void release_pages() const;  // mapped_file.h, of all its files
 };
 
 // Reads the config and opens the weights of a folder, or of a GGUF file. Every tensor of the files

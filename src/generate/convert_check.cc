@@ -9,6 +9,7 @@
 
 #include "base/fail.h"
 #include "base/rng.h"
+#include "generate/divergence.h"
 
 namespace lapidary {
 
@@ -88,36 +89,13 @@ std::vector<float> logits_of(const Model& model, std::span<const Token> tokens, 
   const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   forward(executor, config, model.weights, scale, {&segment, 1}, tokens, state, [&] {
     watch.throw_if_stopped();
-    model.checkpoint.release_pages();
+    model.release_pages();
   });
   std::vector<float> logits(tokens.size() * static_cast<size_t>(config.vocab_size));
   head(executor, config, model.weights, state.h,
        {logits.data(), std::ssize(tokens), config.vocab_size});
-  model.checkpoint.release_pages();
+  model.release_pages();
   return logits;
-}
-
-// ln of the sum of exp(x).
-double log_sum_exp(std::span<const float> x) {
-  const double highest = *std::max_element(x.begin(), x.end());
-  double sum = 0;
-  for (const float value : x) sum += std::exp(value - highest);
-  return highest + std::log(sum);
-}
-
-// In nats.
-double kl_divergence(std::span<const float> p, std::span<const float> q) {
-  const double p_sum = log_sum_exp(p), q_sum = log_sum_exp(q);
-  double divergence = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = p[i] - p_sum;
-    divergence += std::exp(log_p) * (log_p - (q[i] - q_sum));
-  }
-  return std::max(divergence, 0.0);
-}
-
-size_t likeliest(std::span<const float> logits) {
-  return static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 // Sums over the logits of squares: of the differences, and of the distances from a row's mean.
@@ -192,8 +170,9 @@ void check_logits(const Model& before, const Model& after, std::span<const Token
       return std::span(x).subspan(t * vocabulary, vocabulary);
     };
     compare_logits(row(a), row(b), sums);
-    divergence += kl_divergence(row(a), row(b));
-    same += likeliest(row(a)) == likeliest(row(b));
+    const RowComparison both = compare_rows(row(a), row(b), executor.pool());
+    divergence += both.kld;
+    same += both.top_a == both.top_b;
   }
   const auto count = static_cast<double>(tokens.size());
   check.tokens = std::ssize(tokens);

@@ -132,8 +132,8 @@ ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
   }
   ConversionCheck check;
   check_weights(pairs, folder.string(), stream.pool(), check, [&](int64_t weights) {
-    source.checkpoint.release_pages();
-    result.checkpoint.release_pages();
+    source.release_pages();
+    result.release_pages();
     progress.add(weights);
   });
   check_logits(source, result, check_tokens(source, source.checkpoint.folder()), folder.string(),

@@ -14,9 +14,9 @@
 
 #include "base/json.h"
 #include "bench/statistics.h"
-#include "eval/divergence.h"
 #include "eval/estimate.h"
 #include "eval/windows.h"
+#include "generate/divergence.h"
 #include "generate/logit_rows.h"
 #include "io/safetensors.h"
 

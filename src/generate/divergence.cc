@@ -1,4 +1,4 @@
-#include "eval/divergence.h"
+#include "generate/divergence.h"
 
 #include <algorithm>
 #include <cmath>
