@@ -7,7 +7,6 @@
 #include "lapidary/tokenizer.h"
 
 #include "base/fail.h"
-#include "base/float16.h"
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
 #include "generate/conversion.h"
@@ -17,10 +16,6 @@
 #include "generate/row_stream.h"
 #include "io/gguf.h"
 #include "io/staging.h"
-#include "quant/q4_0.h"
-#include "quant/q4_k.h"
-#include "quant/q6_k.h"
-#include "quant/q8_0.h"
 
 namespace lapidary {
 
@@ -31,29 +26,20 @@ namespace fs = std::filesystem;
 constexpr const char* kPlaceholder =
     "The vocabulary of the GGUF file is a placeholder: token ids work, text means nothing";
 
-using Decode = void (*)(std::span<const std::byte>, float*);
-
-template <DType dtype>
-void decode_floats(std::span<const std::byte> bytes, float* values) {
-  for (int64_t i = 0; i < std::ssize(bytes) / size_of(dtype); ++i)
-    values[i] = float_at(bytes.data(), dtype, i);
-}
-
 // What a matrix can be written as.
 struct MatrixType {
   GgmlType type;
   RowEncoder encoder;
-  Decode decode;
 };
 const MatrixType& matrix_type(GgmlType type) {
   static const MatrixType kTypes[] = {
-      {GgmlType::kF32, dense_encoder(DType::kF32), decode_floats<DType::kF32>},
-      {GgmlType::kF16, dense_encoder(DType::kF16), decode_floats<DType::kF16>},
-      {GgmlType::kBF16, dense_encoder(DType::kBF16), decode_floats<DType::kBF16>},
-      {GgmlType::kQ8_0, q8_0_encoder(), q8_0_decode},
-      {GgmlType::kQ6_K, q6_k_encoder(), q6_k_decode},
-      {GgmlType::kQ4_K, q4_k_encoder(), q4_k_decode},
-      {GgmlType::kQ4_0, q4_0_encoder(), q4_0_decode},
+      {GgmlType::kF32, dense_encoder(DType::kF32)},
+      {GgmlType::kF16, dense_encoder(DType::kF16)},
+      {GgmlType::kBF16, dense_encoder(DType::kBF16)},
+      {GgmlType::kQ8_0, q8_0_encoder()},
+      {GgmlType::kQ6_K, q6_k_encoder()},
+      {GgmlType::kQ4_K, q4_k_encoder()},
+      {GgmlType::kQ4_0, q4_0_encoder()},
   };
   return *std::ranges::find(kTypes, type, &MatrixType::type);
 }
@@ -147,43 +133,35 @@ std::vector<GgufTensorDeclaration> declarations(const Config& config,
 
 // Blocks of 256 fit few of the small models' widths.
 void check_widths(const std::vector<Part>& parts, const std::string& where) {
+  constexpr int64_t kSmallBlock = 32;
   for (const Part& part : parts) {
     const RowEncoder& encoder = part.type->encoder;
     if (part.source.cols % encoder.block_values != 0)
       throw Error(ErrorKind::kInput,
                   fmt::format("{}: tensor {}: blocks of {} do not divide its width of {}", where,
                               part.name, encoder.block_values, part.source.cols),
-                  encoder.block_values > kQ8_0Block ? "--type q8_0 and q4_0 have blocks of 32"
-                                                    : "choose a type without blocks");
+                  encoder.block_values > kSmallBlock ? "--type q8_0 and q4_0 have blocks of 32"
+                                                     : "choose a type without blocks");
   }
 }
 
-// The rows of a tensor of the file.
-RowSource rows_in_file(const GgufTensor& tensor, const Part& part) {
-  const size_t row_bytes = tensor.bytes.size() / static_cast<size_t>(part.source.rows);
-  return {
-      part.source.rows, part.source.cols,
-      [bytes = tensor.bytes, row_bytes, decode = part.type->decode](int64_t row, float* values) {
-        decode(bytes.subspan(static_cast<size_t>(row) * row_bytes, row_bytes), values);
-      }};
-}
-
-ConversionCheck check_file(const Model& model, const std::vector<Part>& parts, const fs::path& path,
-                           ThreadPool& pool, ConversionProgress& progress) {
-  const GgufFile file = GgufFile::open(path);
+ConversionCheck check_file(const Model& model, const Format& format, const std::vector<Part>& parts,
+                           const fs::path& path, ThreadPool& pool, ConversionProgress& progress) {
+  const Model result = load_model(path);
+  const std::vector<Part> after = list_parts(result, format, 1);
   std::vector<TensorPair> pairs;
-  for (const Part& part : parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Part& part = parts[i];
     const std::string name = gguf_tensor_name(model.config, part.name);
-    const GgufTensor* tensor = file.contents().find_tensor(name);
-    if (tensor == nullptr || tensor->type != part.type->type)
-      fail("{}: tensor {} is missing or of another type", path.string(), name);
-    pairs.push_back({name, part.source, rows_in_file(*tensor, part),
-                     part.type->encoder.block_values, part.type->encoder.error_share});
+    if (result.gguf->contents().find_tensor(name)->type != part.type->type)
+      fail("{}: tensor {} is of another type", path.string(), name);
+    pairs.push_back({name, part.source, after[i].source, part.type->encoder.block_values,
+                     part.type->encoder.error_share});
   }
   ConversionCheck check;
   check_weights(pairs, path.string(), pool, check, [&](int64_t weights) {
-    model.checkpoint.release_pages();
-    file.release_pages();
+    model.release_pages();
+    result.release_pages();
     progress.add(weights);
   });
   return check;
@@ -263,7 +241,7 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
         part.source, part.type->encoder, fmt::format("{}: tensor {}", folder.string(), part.name),
         [&](std::span<const std::byte> bytes) { writer.write(bytes); },
         [&](int64_t rows) {
-          model.checkpoint.release_pages();
+          model.release_pages();
           progress.add((rows - std::exchange(done, rows)) * part.source.cols);
         });
   }
@@ -278,8 +256,8 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                   .memory_forecast = memory.bytes(),
                   .placeholder_vocabulary = !with_vocabulary};
   if (options.check)
-    made.check =
-        checked(staging, [&] { return check_file(model, parts, path, stream.pool(), progress); });
+    made.check = checked(
+        staging, [&] { return check_file(model, format, parts, path, stream.pool(), progress); });
   watch.throw_if_stopped();
   staging.commit_file(name);
   return made;

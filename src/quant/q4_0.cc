@@ -6,7 +6,6 @@
 
 #include "base/fail.h"
 #include "base/float16.h"
-#include "quant/decode.h"
 
 namespace lapidary {
 
@@ -29,10 +28,6 @@ void q4_0_encode(std::span<const float> values, std::byte* blocks) {
     for (size_t i = 0; i < kHalf; ++i)
       blocks[sizeof bits + i] = static_cast<std::byte>(codes[i] | codes[i + kHalf] << 4);
   }
-}
-
-void q4_0_decode(std::span<const std::byte> blocks, float* values) {
-  decode_blocks(WeightFormat::kQ4_0, blocks, values);
 }
 
 }  // namespace lapidary

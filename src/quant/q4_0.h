@@ -19,6 +19,4 @@ constexpr int64_t kQ4_0BlockBytes = 18;
 // unrounded d, halves up. The values must be finite.
 void q4_0_encode(std::span<const float> values, std::byte* blocks);
 
-void q4_0_decode(std::span<const std::byte> blocks, float* values);
-
 }  // namespace lapidary

@@ -126,13 +126,6 @@ void pack_stored(const std::array<Stored, kGroups>& groups, std::byte* out) {
   }
 }
 
-Stored unpack_stored(const std::byte* bytes, size_t group) {
-  const auto at = [&](size_t i) { return std::to_integer<int>(bytes[i]); };
-  if (group < 4) return {at(group) & 63, at(group + 4) & 63};
-  return {(at(group + 4) & 15) | (at(group - 4) >> 6) << 4, (at(group + 4) >> 4) | (at(group) >> 6)
-                                                                                       << 4};
-}
-
 // Rounds to f16, as which it is stored, and leaves the rounded value behind.
 void store_half(float& x, std::byte* out) {
   const Float16 half = to_float16(x);
@@ -175,23 +168,6 @@ void q4_k_encode(std::span<const float> values, std::byte* blocks) {
   LAPIDARY_CHECK(values.size() % kQ4KBlock == 0, fmt::format("{} values", values.size()));
   for (size_t first = 0; first < values.size(); first += kQ4KBlock, blocks += kQ4KBlockBytes)
     encode_block(values.subspan(first, kQ4KBlock), blocks);
-}
-
-void q4_k_decode(std::span<const std::byte> blocks, float* values) {
-  LAPIDARY_CHECK(blocks.size() % kQ4KBlockBytes == 0, fmt::format("{} bytes", blocks.size()));
-  for (size_t first = 0; first < blocks.size(); first += kQ4KBlockBytes) {
-    const std::byte* block = blocks.data() + first;
-    const float d = float_at(block, DType::kF16, 0), dmin = float_at(block, DType::kF16, 1);
-    for (size_t i = 0; i < kGroups; ++i, values += kGroup) {
-      const Stored stored = unpack_stored(block + 4, i);
-      const float scale = d * static_cast<float>(stored.scale);
-      const float minimum = dmin * static_cast<float>(stored.minimum);
-      const std::byte* run = block + 4 + kScaleBytes + i / 2 * kGroup;
-      for (size_t j = 0; j < kGroup; ++j)
-        values[j] =
-            scale * static_cast<float>(std::to_integer<int>(run[j]) >> (i % 2 * 4) & 15) - minimum;
-    }
-  }
 }
 
 }  // namespace lapidary

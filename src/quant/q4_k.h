@@ -21,6 +21,4 @@ constexpr int64_t kQ4KBlockBytes = 144;
 // be finite.
 void q4_k_encode(std::span<const float> values, std::byte* blocks);
 
-void q4_k_decode(std::span<const std::byte> blocks, float* values);
-
 }  // namespace lapidary

@@ -132,20 +132,4 @@ void q6_k_encode(std::span<const float> values, std::byte* blocks) {
     encode_block(values.subspan(first, kQ6KBlock), blocks);
 }
 
-void q6_k_decode(std::span<const std::byte> blocks, float* values) {
-  LAPIDARY_CHECK(blocks.size() % kQ6KBlockBytes == 0, fmt::format("{} bytes", blocks.size()));
-  for (size_t first = 0; first < blocks.size(); first += kQ6KBlockBytes, values += kQ6KBlock) {
-    const std::byte* block = blocks.data() + first;
-    const std::byte* scales = block + kLowBytes + kHighBytes;
-    const float d = float_at(scales + kGroups, DType::kF16, 0);
-    for (size_t i = 0; i < kQ6KBlock; ++i) {
-      const Place place = place_of(i);
-      const int low = std::to_integer<int>(block[place.low]) >> place.low_shift & 15;
-      const int high = std::to_integer<int>(block[kLowBytes + place.high]) >> place.high_shift & 3;
-      const float scale = d * static_cast<float>(static_cast<int8_t>(scales[i / kGroup]));
-      values[i] = scale * (static_cast<float>(low | high << 4) + kBottomCode);
-    }
-  }
-}
-
 }  // namespace lapidary

@@ -20,6 +20,4 @@ constexpr int64_t kQ6KBlockBytes = 210;
 // steps for each group, then over the neighbours of its rounded scale. The values must be finite.
 void q6_k_encode(std::span<const float> values, std::byte* blocks);
 
-void q6_k_decode(std::span<const std::byte> blocks, float* values);
-
 }  // namespace lapidary

@@ -6,7 +6,6 @@
 
 #include "base/fail.h"
 #include "base/float16.h"
-#include "quant/decode.h"
 
 namespace lapidary {
 
@@ -37,10 +36,6 @@ void q8_0_encode(std::span<const float> values, std::byte* blocks) {
     std::memcpy(blocks, &bits, sizeof bits);
     std::memcpy(blocks + sizeof bits, codes, sizeof codes);
   }
-}
-
-void q8_0_decode(std::span<const std::byte> blocks, float* values) {
-  decode_blocks(WeightFormat::kQ8_0, blocks, values);
 }
 
 }  // namespace lapidary

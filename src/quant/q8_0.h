@@ -16,6 +16,4 @@ constexpr int64_t kQ8_0BlockBytes = 34;
 // the codes are chosen with the unrounded d, halves away from zero. The values must be finite.
 void q8_0_encode(std::span<const float> values, std::byte* blocks);
 
-void q8_0_decode(std::span<const std::byte> blocks, float* values);
-
 }  // namespace lapidary

@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "io/safetensors.h"
+#include "quant/decode.h"
 #include "quant/q4_k.h"
 #include "quant/q6_k.h"
 #include "quant/row_encoder.h"
@@ -19,11 +20,12 @@ struct Format {
   const char* name;
   int64_t block_bytes;
   void (*encode)(std::span<const float>, std::byte*);
-  void (*decode)(std::span<const std::byte>, float*);
+  WeightFormat format;
   RowEncoder (*encoder)();
 };
-constexpr Format kFormats[] = {{"q4_k", kQ4KBlockBytes, q4_k_encode, q4_k_decode, q4_k_encoder},
-                               {"q6_k", kQ6KBlockBytes, q6_k_encode, q6_k_decode, q6_k_encoder}};
+constexpr Format kFormats[] = {
+    {"q4_k", kQ4KBlockBytes, q4_k_encode, WeightFormat::kQ4_K, q4_k_encoder},
+    {"q6_k", kQ6KBlockBytes, q6_k_encode, WeightFormat::kQ6_K, q6_k_encoder}};
 
 std::vector<float> floats(const TensorView& view) {
   std::vector<float> values(static_cast<size_t>(view.elements()));
@@ -35,7 +37,7 @@ std::vector<float> round_trip(const Format& format, std::span<const float> value
   std::vector<std::byte> blocks(values.size() / 256 * static_cast<size_t>(format.block_bytes));
   format.encode(values, blocks.data());
   std::vector<float> decoded(values.size());
-  format.decode(blocks, decoded.data());
+  decode_blocks(format.format, blocks, decoded.data());
   return decoded;
 }
 
@@ -52,7 +54,7 @@ TEST(KBlocks, DecodingEqualsTheReference) {
     const std::string name = format.name;
     const std::vector<float> expected = floats(*golden.find(name + ".values"));
     std::vector<float> decoded(expected.size());
-    format.decode(golden.find(name)->bytes, decoded.data());
+    decode_blocks(format.format, golden.find(name)->bytes, decoded.data());
     EXPECT_EQ(decoded, expected);
   }
 }
