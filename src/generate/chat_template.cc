@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "base/json.h"
+#include "io/gguf_keys.h"
 
 namespace lapidary {
 
@@ -22,7 +23,15 @@ std::string text_of(const Json& templates) {
 
 }  // namespace
 
+std::string chat_template(const GgufContents& contents, const std::string& where) {
+  constexpr const char* kKey = "tokenizer.chat_template";
+  const GgufKeys keys(contents, where);
+  return keys.has(kKey) ? keys.string(kKey) : std::string();
+}
+
 std::string chat_template(const fs::path& folder) {
+  if (!fs::is_directory(folder))
+    return chat_template(GgufFile::open(folder).contents(), folder.string());
   std::ifstream file(folder / "chat_template.jinja", std::ios::binary);
   if (file) return {std::istreambuf_iterator<char>(file), {}};
   for (const char* name : {"chat_template.json", "tokenizer_config.json"}) {

@@ -5,10 +5,12 @@
 
 #include <gtest/gtest.h>
 
+#include "lapidary/convert.h"
 #include "lapidary/error.h"
 #include "lapidary/eval.h"
 
 #include "eval/reports.h"
+#include "io/test_files.h"
 
 namespace lapidary {
 namespace {
@@ -58,6 +60,19 @@ TEST(Prompts, BuiltInOnesAreOfFiveKinds) {
   for (const EvalPrompt& prompt : built_in_prompts()) ++kinds[prompt.category];
   EXPECT_EQ(kinds.size(), 5u);
   for (const auto& [kind, count] : kinds) EXPECT_GE(count, 4) << kind;
+}
+
+// A file's template counts as a folder's does.
+TEST(Prompts, AGgufFileHasAChatFormatToo) {
+  const ScratchFolder scratch;
+  export_gguf(kTiny, scratch.path() / "with.gguf", {});
+  EXPECT_TRUE(has_chat_format(*Engine::load(scratch.path() / "with.gguf", {})));
+  const fs::path folder = scratch.path() / "without";
+  fs::create_directory(folder);
+  for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"})
+    fs::copy_file(kTiny / name, folder / name);
+  export_gguf(folder, scratch.path() / "without.gguf", {});
+  EXPECT_FALSE(has_chat_format(*Engine::load(scratch.path() / "without.gguf", {})));
 }
 
 TEST(Prompts, AnswersOfAModelAndItselfAreIdentical) {
