@@ -22,7 +22,7 @@ struct ConversionCheck {
   std::string worst_tensor = {};
   double worst_tensor_error = 0;
 
-  int64_t tokens = 0;   // that went through both models in f32; 0: the format does not run here
+  int64_t tokens = 0;   // that went through both models in f32
   double kld_mean = 0;  // Kullback-Leibler divergence of the result from the source, nats per token
   double top1_agreement = 0;     // share of positions with the same likeliest token
   double logit_error = 0;        // root mean square of the differences, as a share of the spread
@@ -65,6 +65,11 @@ std::vector<std::string> recipe_names();
 // it came from. The images' part of a multimodal model is kept, and is never quantised. Codes are
 // bit for bit those of MLX. `out` is there whole or not at all.
 //
+// `in` may be a GGUF file too, of which the folder has what it says: weights under HF's names,
+// dense unless `bits` are given, in the type of the embedding or bf16 where that is quantised
+// unless `dtype` is given; the configuration, a tokenizer.model, the end tokens and the chat
+// template.
+//
 // Throws Error{kUsage} for options that cannot be; Error{kInput} for what Engine::load refuses,
 // when nothing would change, when `out` is there already and `overwrite` was not asked for, or when
 // the check fails; Error{kResource} when memory or disk do not do; Error{kInterrupted} on a stop
@@ -77,8 +82,8 @@ struct GgufOptions {
   // most), "q4_k" or "q4_0"; norms are f32.
   std::string type = "f16";
   bool overwrite = false;
-  bool check = true;  // of the weights alone: that the logits agree is not looked at
-  int threads = 0;    // 0: one per core this process may use; the bytes do not depend on it
+  bool check = true;
+  int threads = 0;  // 0: one per core this process may use; the bytes do not depend on it
 };
 
 // Writes the model of a folder, and its tokenizer, as one GGUF file that llama.cpp runs. Throws as

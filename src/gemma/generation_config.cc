@@ -1,3 +1,5 @@
+#include "gemma/generation_config.h"
+
 #include <cmath>
 #include <filesystem>
 
@@ -72,6 +74,17 @@ GenerationConfig read_generation_config(const std::filesystem::path& folder) {
   const std::filesystem::path config = folder / "config.json";
   return parse_generation_config(read(generation), generation.string(), read(config),
                                  config.string());
+}
+
+std::string generation_config_json(const GenerationConfig& config) {
+  OrderedJson json = {{"bos_token_id", 2}};
+  if (config.temperature || config.top_k || config.top_p) json["do_sample"] = true;
+  json["eos_token_id"] = config.eos_token_id;
+  json["pad_token_id"] = 0;
+  if (config.temperature) json["temperature"] = *config.temperature;
+  if (config.top_k) json["top_k"] = *config.top_k;
+  if (config.top_p) json["top_p"] = *config.top_p;
+  return json.dump(2) + "\n";
 }
 
 }  // namespace lapidary

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <malloc.h>
 #include <utility>
 
 #include <fmt/ranges.h>
@@ -8,6 +9,7 @@
 
 #include "base/fail.h"
 #include "base/float16.h"
+#include "base/json.h"
 #include "generate/conversion.h"
 #include "generate/convert_check.h"
 #include "generate/convert_plan.h"
@@ -48,7 +50,7 @@ ConversionMemory memory_of(const Model& model, const ConversionPlan& plan, bool 
       memory.add_tensor(tensor.matrix.rows, tensor.matrix.cols, tensor.encoder());
   if (check) {
     memory.add_weights_check(model.config);
-    memory.add_logits_check(model.config, Tokenizer::present(in));
+    memory.add_logits_check(model.config, model.gguf || Tokenizer::present(in));
   }
   return memory;
 }
@@ -72,8 +74,8 @@ RowSource source_of(const PlannedTensor& tensor) {
   return source;
 }
 
-void write_weights(const ConversionPlan& plan, const Checkpoint& source, ShardedWriter& writer,
-                   RowStream& stream, ConversionProgress& progress) {
+void write_weights(const ConversionPlan& plan, const Model& source, const std::string& where,
+                   ShardedWriter& writer, RowStream& stream, ConversionProgress& progress) {
   const auto sink = [&](std::span<const std::byte> bytes) { writer.write(bytes); };
   for (const PlannedTensor& tensor : plan.tensors) {
     if (tensor.copied()) {
@@ -81,7 +83,7 @@ void write_weights(const ConversionPlan& plan, const Checkpoint& source, Sharded
       progress.add(tensor.weights());
       continue;
     }
-    const std::string what = fmt::format("{}: tensor {}", source.folder().string(), tensor.name);
+    const std::string what = fmt::format("{}: tensor {}", where, tensor.name);
     int64_t done = 0;
     stream.write(source_of(tensor), tensor.encoder(), what, sink, [&](int64_t rows) {
       source.release_pages();
@@ -99,7 +101,7 @@ std::vector<WeightMatrix> result_tensors(const ConversionPlan& plan, const Model
   std::vector<WeightMatrix> list;
   for (const PlannedTensor& tensor : plan.tensors) {
     WeightMatrix after = tensor.matrix;
-    if (tensor.view == nullptr) {
+    if (tensor.in_text_model()) {
       after = *matrices[next++];
     } else {
       const TensorView* view = result.checkpoint.find(tensor.name);
@@ -136,7 +138,7 @@ ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
     result.release_pages();
     progress.add(weights);
   });
-  check_logits(source, result, check_tokens(source, source.checkpoint.folder()), folder.string(),
+  check_logits(source, result, check_tokens(source, folder), folder.string(),
                stream.pool().threads(), check, watch);
   return check;
 }
@@ -148,6 +150,21 @@ std::vector<Conversion::File> list_files(const fs::path& folder) {
       files.push_back({name, static_cast<int64_t>(entry.file_size())});
   std::ranges::sort(files, {}, &Conversion::File::name);
   return files;
+}
+
+// What a GGUF file says of its vocabulary is forgotten then: tens of megabytes of small pieces.
+void write_other_parts(Model& model, const fs::path& in, const fs::path& to,
+                       const ConversionPlan& plan, const std::string& torch_dtype) {
+  if (!model.gguf) {
+    write_config(read_ordered_json_file(in / "config.json"), to, plan.quantization, torch_dtype);
+    copy_other_files(in, to);
+    return;
+  }
+  write_config(OrderedJson::parse(config_json(model.config, torch_dtype)), to, plan.quantization,
+               "");
+  write_other_files(*model.gguf, to);
+  model.gguf->forget_metadata();
+  ::malloc_trim(0);
 }
 
 }  // namespace
@@ -168,19 +185,21 @@ void check_target(const fs::path& in, const fs::path& out, bool overwrite) {
                 "choose another name");
 }
 
-Conversion convert_folder(const fs::path& in, const fs::path& out, const FolderOptions& options,
+Conversion convert_folder(const fs::path& in, const fs::path& out, const FolderOptions& given,
                           const Watch& watch) {
-  check_folder_options(options);
-  check_target(in, out, options.overwrite);
-  const Model model = load_model(in);
+  check_folder_options(given, fs::is_regular_file(in));
+  check_target(in, out, given.overwrite);
+  Model model = load_model(in);
+  FolderOptions options = given;
+  if (model.gguf && options.dtype.empty()) options.dtype = dtype_from_gguf(model);
   const ConversionPlan plan = plan_conversion(model, options, in.string());
   return write_folder(model, plan, out, options, settings_text(options), watch);
 }
 
-Conversion write_folder(const Model& model, const ConversionPlan& plan, const fs::path& out,
+Conversion write_folder(Model& model, const ConversionPlan& plan, const fs::path& out,
                         const FolderOptions& options, const std::string& settings,
                         const Watch& watch) {
-  const fs::path& in = model.checkpoint.folder();
+  const fs::path in = model.gguf ? model.gguf->path() : model.checkpoint.folder();
   RowStream stream(options.threads);
   const ConversionMemory memory =
       memory_of(model, plan, options.check, stream.pool().threads(), in);
@@ -189,17 +208,15 @@ Conversion write_folder(const Model& model, const ConversionPlan& plan, const fs
   const int64_t weights = plan.weights();
   ConversionProgress progress(watch, weights * (options.check ? 2 : 1));
   Staging staging(out);
-  const Provenance provenance =
-      provenance_of(model.checkpoint, settings, [&] { watch.throw_if_stopped(); });
+  const Provenance provenance = provenance_of(model, settings, [&] { watch.throw_if_stopped(); });
+  write_other_parts(model, in, staging.path(), plan, torch_name(options, model.dtype));
+  write_readme(in, staging.path(), provenance);
   std::vector<std::vector<TensorDeclaration>> groups;
   for (const PlannedTensor& tensor : plan.tensors) groups.push_back(declare(tensor));
   ShardedWriter writer(staging.path(), std::move(groups),
                        metadata_of(provenance, plan.quantization ? "mlx" : "pt"),
                        options.shard_bytes);
-  write_weights(plan, model.checkpoint, writer, stream, progress);
-  write_config(in, staging.path(), plan.quantization, torch_name(options, model.dtype));
-  write_readme(in, staging.path(), provenance);
-  copy_other_files(in, staging.path());
+  write_weights(plan, model, in.string(), writer, stream, progress);
 
   Conversion made{.files = list_files(staging.path()),
                   .tensors = std::ssize(plan.tensors),

@@ -30,11 +30,44 @@ PlannedTensor plan_view(const NamedTensor& tensor) {
 
 struct Listing {
   std::vector<PlannedTensor> tensors;
-  std::vector<std::string> modules;  // canonical, of the first modules.size() matrices
-  std::vector<size_t> matrices;      // indices of them in `tensors`
+  std::vector<std::vector<float>> norms;  // that `tensors` point into
+  std::vector<std::string> modules;       // canonical, of the first modules.size() matrices
+  std::vector<size_t> matrices;           // indices of them in `tensors`
 };
 
-Listing list_tensors(const Model& model, const std::string& where) {
+Listing list_gguf_tensors(const Model& model) {
+  Listing list;
+  const auto add = [&](const std::string& name, const WeightMatrix& matrix,
+                       std::vector<int64_t> shape) {
+    list.tensors.push_back({.name = name, .shape = std::move(shape), .matrix = matrix});
+  };
+  const auto add_matrix = [&](const std::string& name, const WeightMatrix& matrix) {
+    list.matrices.push_back(list.tensors.size());
+    list.modules.push_back(module_path(name));
+    add(name, matrix, {matrix.rows, matrix.cols});
+  };
+  const auto add_norm = [&](const std::string& name, std::vector<float> norm) {
+    for (float& x : norm) x -= 1;
+    list.norms.push_back(std::move(norm));
+    const std::vector<float>& values = list.norms.back();
+    add(name,
+        {.rows = 1,
+         .cols = std::ssize(values),
+         .data = reinterpret_cast<const std::byte*>(values.data())},
+        {std::ssize(values)});
+  };
+  visit_tensors(model.config, model.weights,
+                [&](const std::string& name, const auto& field, int64_t, int64_t) {
+                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                    add_matrix(name, field);
+                  else
+                    add_norm(name, field);
+                });
+  if (!model.config.tie_word_embeddings) add_matrix("lm_head.weight", model.weights.lm_head);
+  return list;
+}
+
+Listing list_folder_tensors(const Model& model, const std::string& where) {
   const NameMap names = map_names(model.checkpoint.tensors(), where);
   Listing list;
   const auto add_matrix = [&](const std::string& name, const WeightMatrix& matrix) {
@@ -83,13 +116,18 @@ void quantize(const FolderOptions& options, const Model& model, Listing& list,
 
 }  // namespace
 
-void check_folder_options(const FolderOptions& options) {
+std::string dtype_from_gguf(const Model& model) {
+  if (model.weights.embed_tokens.quantized()) return "bf16";
+  return model.dtype == DType::kF32 ? "f32" : model.dtype == DType::kF16 ? "f16" : "bf16";
+}
+
+void check_folder_options(const FolderOptions& options, bool from_gguf) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   if (options.shard_bytes <= 0) fail_usage("shard_bytes: {} is not positive", options.shard_bytes);
   const bool quantize = options.bits != 0 || !options.recipe.empty();
   if (quantize && options.dequantize)
     fail_usage("--dequantize writes dense weights, and does not go with quantising");
-  if (!quantize && !options.dequantize && options.dtype.empty())
+  if (!quantize && !options.dequantize && options.dtype.empty() && !from_gguf)
     fail_usage(
         "nothing asked for: --bits N quantises, --dequantize writes dense weights, --dtype TYPE "
         "changes their type");
@@ -111,13 +149,13 @@ ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
                                const std::string& where) {
   std::optional<DType> dtype;
   if (!options.dtype.empty()) dtype = dtype_option(options.dtype).dtype;
-  Listing list = list_tensors(model, where);
-  const bool was_quantized = std::any_of(list.tensors.begin(), list.tensors.end(),
-                                         [](const auto& tensor) { return tensor.before.affine(); });
+  Listing list = model.gguf ? list_gguf_tensors(model) : list_folder_tensors(model, where);
+  const bool was_quantized =
+      std::ranges::any_of(list_matrices(model), [](const auto* m) { return m->quantized(); });
   const bool quantizes = options.bits != 0 || !options.recipe.empty();
   if (options.dequantize && !was_quantized)
     fail("{}: nothing to dequantise, the weights are dense", where);
-  if (was_quantized && !quantizes && !options.dequantize)
+  if (was_quantized && !quantizes && !options.dequantize && !model.gguf)
     throw Error(
         ErrorKind::kInput,
         fmt::format("{}: the weights are quantised, and have a type only when dense", where),
@@ -130,8 +168,10 @@ ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
         is_float(tensor.before.dtype) ? dtype.value_or(tensor.before.dtype) : tensor.before.dtype};
   if (quantizes) quantize(options, model, list, plan);
   plan.tensors = std::move(list.tensors);
-  plan.changed = std::count_if(plan.tensors.begin(), plan.tensors.end(),
-                               [](const auto& tensor) { return tensor.before != tensor.after; });
+  plan.norms = std::move(list.norms);
+  plan.changed = std::count_if(plan.tensors.begin(), plan.tensors.end(), [&](const auto& tensor) {
+    return model.gguf || tensor.before != tensor.after;
+  });
   if (plan.changed == 0)
     fail("{}: nothing would change, the weights are stored like that already", where);
   const bool any_quantized = std::any_of(plan.tensors.begin(), plan.tensors.end(),

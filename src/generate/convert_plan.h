@@ -1,4 +1,4 @@
-// What a conversion does with each tensor of a model folder.
+// What a conversion does with each tensor of a model.
 #pragma once
 
 #include <optional>
@@ -15,13 +15,13 @@
 namespace lapidary {
 
 struct PlannedTensor {
-  std::string name;            // in the files, before and after
+  std::string name;            // in the folder's files; of a GGUF file only afterwards
   std::vector<int64_t> shape;  // of the weights
   // The weights as rows; of what is no matrix of the text model as rows of its first axis. Without
   // data for what is not floats, which is copied as it is.
   WeightMatrix matrix;
-  const TensorView* view = nullptr;  // of what is no matrix of the text model
-  Storage before = {};
+  const TensorView* view = nullptr;  // of a folder's tensor that is no matrix of the text model
+  Storage before = {};               // of a GGUF file unset
   Storage after = {};
   // Where set: other values than the matrix has, in its shape, and another way to choose the bytes
   // of `after` than encoder_of(after).
@@ -30,19 +30,26 @@ struct PlannedTensor {
 
   bool copied() const { return matrix.data == nullptr; }
   RowEncoder encoder() const { return chosen ? *chosen : encoder_of(after); }
+  bool in_text_model() const { return view == nullptr && shape.size() == 2; }
   int64_t weights() const { return copied() ? view->elements() : matrix.rows * matrix.cols; }
 };
 
 struct ConversionPlan {
   std::vector<PlannedTensor> tensors;            // in the order of the model, the images' part last
+  std::vector<std::vector<float>> norms;         // of a GGUF file, as HF has them: without "1 +"
   std::optional<QuantizationSpec> quantization;  // by module paths of the files
   int64_t changed = 0;  // tensors that are stored in another way afterwards
 
   int64_t weights() const;
 };
 
-// Throws Error{kUsage} for options that no model can have.
-void check_folder_options(const FolderOptions& options);
+// Throws Error{kUsage} for options that no model can have. A GGUF file needs none to become a
+// folder.
+void check_folder_options(const FolderOptions& options, bool from_gguf);
+
+// The --dtype of what is made of a GGUF file where none is given: that of the embedding, bf16 where
+// it is quantised.
+std::string dtype_from_gguf(const Model& model);
 
 Storage storage_of(const WeightMatrix& matrix);
 
@@ -55,9 +62,9 @@ void check_target(const std::filesystem::path& in, const std::filesystem::path& 
                   bool overwrite);
 
 // Writes the folder of a plan and checks it, as convert_folder. `settings` says in the result how
-// it was made.
-Conversion write_folder(const Model& model, const ConversionPlan& plan,
-                        const std::filesystem::path& out, const FolderOptions& options,
-                        const std::string& settings, const Watch& watch);
+// it was made. What a GGUF file says of its vocabulary is forgotten on the way.
+Conversion write_folder(Model& model, const ConversionPlan& plan, const std::filesystem::path& out,
+                        const FolderOptions& options, const std::string& settings,
+                        const Watch& watch);
 
 }  // namespace lapidary

@@ -8,6 +8,10 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "gemma/generation_config.h"
+#include "gemma/gguf_model.h"
+#include "generate/chat_template.h"
+#include "generate/gguf_vocabulary.h"
 #include "io/output_file.h"
 #include "io/sha256.h"
 
@@ -50,18 +54,20 @@ void set_dtype(OrderedJson& config, const std::string& torch_dtype) {
 
 }  // namespace
 
-Provenance provenance_of(const Checkpoint& checkpoint, std::string settings,
+Provenance provenance_of(const Model& model, std::string settings,
                          const std::function<void()>& after_piece) {
-  const fs::path& folder = checkpoint.folder();
-  Provenance provenance{.source = fs::canonical(folder).filename().string(),
+  const fs::path& from = model.gguf ? model.gguf->path() : model.checkpoint.folder();
+  Provenance provenance{.source = fs::canonical(from).filename().string(),
                         .version = LAPIDARY_VERSION,
                         .settings = std::move(settings),
                         .sha256 = {}};
   std::vector<fs::path> files;
-  if (fs::exists(folder / kIndex))
-    files.push_back(folder / kIndex);
+  if (model.gguf)
+    files.push_back(from);
+  else if (fs::exists(from / kIndex))
+    files.push_back(from / kIndex);
   else
-    for (const SafetensorsFile& file : checkpoint.files()) files.push_back(file.path());
+    for (const SafetensorsFile& file : model.checkpoint.files()) files.push_back(file.path());
   for (const fs::path& file : files)
     provenance.sha256.emplace_back(file.filename().string(), sha256_of_file(file, after_piece));
   return provenance;
@@ -77,9 +83,8 @@ Metadata metadata_of(const Provenance& provenance, const std::string& format) {
   return metadata;
 }
 
-void write_config(const fs::path& from, const fs::path& to,
+void write_config(OrderedJson config, const fs::path& to,
                   const std::optional<QuantizationSpec>& spec, const std::string& torch_dtype) {
-  OrderedJson config = read_ordered_json_file(from / "config.json");
   for (const char* key : {"quantization", "quantization_config"}) {
     if (spec)
       config[key] = quantization_json(*spec);
@@ -92,7 +97,7 @@ void write_config(const fs::path& from, const fs::path& to,
 
 void write_readme(const fs::path& from, const fs::path& to, const Provenance& provenance) {
   std::string text;
-  if (fs::exists(from / kReadme)) text = read_text(from / kReadme) + "\n";
+  if (fs::is_directory(from) && fs::exists(from / kReadme)) text = read_text(from / kReadme) + "\n";
   text += fmt::format("## Conversion\n\nMade from `{}` by lapidary {}: {}.\n\n", provenance.source,
                       provenance.version, provenance.settings);
   text += "| file of the source | SHA-256 |\n|---|---|\n";
@@ -115,6 +120,20 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
     fs::copy_file(entry.path(), to / name, error);
     if (error) fail_resource("{}: cannot copy: {}", (to / name).string(), error.message());
   }
+}
+
+void write_other_files(const GgufFile& from, const fs::path& to) {
+  const GgufContents& contents = from.contents();
+  const std::string where = from.path().string();
+  write_file(to / "generation_config.json",
+             generation_config_json(read_gguf_generation_config(contents, where)));
+  if (const auto model = sentencepiece_of_gguf(contents, where))
+    write_file(to / "tokenizer.model", *model);
+  else
+    log(LogLevel::kInfo,
+        fmt::format("{}: no vocabulary in it, so the folder has no tokenizer", where));
+  if (const std::string text = chat_template(contents, where); !text.empty())
+    write_file(to / "chat_template.jinja", text);
 }
 
 }  // namespace lapidary

@@ -13,6 +13,7 @@
 #include "generate/chat_template.h"
 #include "io/gguf_keys.h"
 #include "io/printable.h"
+#include "text/model.h"
 #include "text/utf8.h"
 
 namespace lapidary {
@@ -189,6 +190,13 @@ std::optional<Tokenizer> read_gguf_vocabulary(const GgufContents& contents,
         fmt::format("{}: key '{}': false is left out: Gemma's texts start with <bos>", where,
                     kAddBosKey));
   return tokenizer;
+}
+
+std::optional<std::string> sentencepiece_of_gguf(const GgufContents& contents,
+                                                 const std::string& where) {
+  if (!read_gguf_vocabulary(contents, where)) return std::nullopt;  // and refuses what is wrong
+  std::deque<std::string> spellings;
+  return text::sentencepiece_model(pieces_of(GgufKeys(contents, where), spellings));
 }
 
 }  // namespace lapidary

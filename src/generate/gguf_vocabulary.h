@@ -31,4 +31,9 @@ GgufMetadata gguf_placeholder_vocabulary(int vocab_size, const std::string& wher
 std::optional<Tokenizer> read_gguf_vocabulary(const GgufContents& contents,
                                               const std::string& where);
 
+// The same as the contents of a tokenizer.model; the tokenizer's ids and types are those of the
+// file.
+std::optional<std::string> sentencepiece_of_gguf(const GgufContents& contents,
+                                                 const std::string& where);
+
 }  // namespace lapidary

@@ -6,7 +6,9 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "gemma/generation_config.h"
 #include "gemma/model.h"
+#include "generate/folder_files.h"
 #include "generate/row_stream.h"
 #include "generate/storage.h"
 #include "io/output_file.h"
@@ -109,27 +111,12 @@ void write_parts(const std::vector<Part>& parts, const SynthOptions& options,
   }
 }
 
-std::string config_text(const Config& config, const SynthOptions& options, const char* dtype) {
-  auto json = nlohmann::ordered_json::parse(config_json(config, dtype));
-  if (options.bits != 0) {
-    QuantizationSpec spec;
-    spec.defaults = {options.bits, options.group_size};
-    const Json block = quantization_json(spec);
-    json["quantization"] = json["quantization_config"] = block;
-  }
-  return json.dump(2) + "\n";
-}
-
 // What the released models say, as far as the vocabulary has the ids.
-std::string generation_config_text(const Config& config) {
+GenerationConfig generation_config(const Config& config) {
   const Token end_of_turn = config.family == Family::kGemma3 ? 106 : 107;
-  nlohmann::ordered_json json = {{"bos_token_id", 2}, {"do_sample", true}, {"eos_token_id", {1}}};
-  if (end_of_turn < config.vocab_size) json["eos_token_id"].push_back(end_of_turn);
-  json["pad_token_id"] = 0;
-  json["temperature"] = 1.0;
-  json["top_k"] = 64;
-  json["top_p"] = 0.95;
-  return json.dump(2) + "\n";
+  GenerationConfig result{.eos_token_id = {1}, .temperature = 1, .top_k = 64, .top_p = 0.95};
+  if (end_of_turn < config.vocab_size) result.eos_token_id.push_back(end_of_turn);
+  return result;
 }
 
 void check_empty(const std::filesystem::path& folder) {
@@ -161,8 +148,10 @@ void synthesize(const Config& config, const SynthOptions& options,
   cleanup.add(folder / "generation_config.json");
   cleanup.add(folder / "config.json");
   writer.finish();
-  write_file(folder / "generation_config.json", generation_config_text(config));
-  write_file(folder / "config.json", config_text(config, options, type.torch_name));
+  write_file(folder / "generation_config.json", generation_config_json(generation_config(config)));
+  std::optional<QuantizationSpec> quantization;
+  if (options.bits != 0) quantization = {{options.bits, options.group_size}, {}};
+  write_config(OrderedJson::parse(config_json(config, type.torch_name)), folder, quantization, "");
   cleanup.disarm();
 }
 

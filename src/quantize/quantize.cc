@@ -392,7 +392,7 @@ Quantization quantize_folder(const fs::path& in, const fs::path& out,
                              const QuantizeOptions& options, const Watch& watch) {
   check_options(options);
   check_target(in, out, options.overwrite);
-  const Model model = load_model(in);
+  Model model = load_model(in);
   if (model.gguf) fail("{}: is a GGUF file, expected a model folder", in.string());
   FolderOptions folder{.bits = options.bits, .group_size = options.group_size};
   folder.overwrite = options.overwrite;

@@ -56,4 +56,8 @@ void finish(Model& model);
 // And back: the pieces of a finished model (Tokenizer::pieces).
 std::vector<ScoredPiece> pieces_of(const Model& model);
 
+// The contents of a tokenizer.model with these pieces, in the order of their ids, and Gemma's
+// settings: BPE with byte fallback, spaces as U+2581 and none added or taken away.
+std::string sentencepiece_model(std::span<const ScoredPiece> pieces);
+
 }  // namespace lapidary::text

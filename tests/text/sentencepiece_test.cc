@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "test_tokenizers.h"
+#include "text/model.h"
 
 namespace lapidary {
 namespace {
@@ -109,6 +110,38 @@ TEST(SentencePieceModel, ListsThePiecesOfTheFile) {
     if (t.is_control(id)) type = PieceType::kControl;
     if (reference.IsUnknown(id)) type = PieceType::kUnknown;
     EXPECT_EQ(piece.type, type) << piece.text;
+  }
+}
+
+// libsentencepiece takes what is written here for the model that it was read from.
+TEST(SentencePieceModel, WrittenAgainIsReadByLibsentencepiece) {
+  sentencepiece::SentencePieceProcessor original, again;
+  ASSERT_TRUE(original.LoadFromSerializedProto(gemma_like()).ok());
+  std::vector<ScoredPiece> pieces;
+  for (int id = 0; id < original.GetPieceSize(); ++id) {
+    PieceType type = PieceType::kNormal;
+    if (original.IsByte(id)) type = PieceType::kByte;
+    if (original.IsControl(id)) type = PieceType::kControl;
+    if (original.IsUnknown(id)) type = PieceType::kUnknown;
+    const std::string& text = original.IdToPiece(id);
+    if (text.starts_with("<") && text.ends_with("_turn>")) type = PieceType::kUserDefined;
+    if (text == "<b>" || text == "▁▁" || text == "▁▁▁") type = PieceType::kUserDefined;
+    pieces.push_back({text, original.GetScore(id), type});
+  }
+  const std::string model = text::sentencepiece_model(pieces);
+  ASSERT_TRUE(again.LoadFromSerializedProto(model).ok());
+  EXPECT_EQ(again.pad_id(), 0);
+  EXPECT_EQ(again.eos_id(), 1);
+  EXPECT_EQ(again.bos_id(), 2);
+  EXPECT_EQ(again.unk_id(), 3);
+  const Tokenizer ours = Tokenizer::from_sentencepiece(model, "t.model");
+  for (uint64_t seed = 0; seed < 500; ++seed) {
+    const std::string text = " " + Lines::line(seed + 200000) + "  <b>😀\n<end_of_turn> ";
+    std::vector<int> expected, found;
+    ASSERT_TRUE(original.Encode(text, &expected).ok());
+    ASSERT_TRUE(again.Encode(text, &found).ok());
+    ASSERT_EQ(found, expected) << text;
+    ASSERT_EQ(ours.encode(text), expected) << text;
   }
 }
 
