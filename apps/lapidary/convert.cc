@@ -28,8 +28,8 @@ struct Options {
 };
 
 void setup(CLI::App& verb, Options& o) {
-  verb.add_option("IN", o.input, "The model: a folder, a GGUF file, or a name in the hub's cache")
-      ->type_name("MODEL")
+  verb.add_option("IN", o.input, "The folder of the model, or its name in the hub's cache")
+      ->type_name("DIR")
       ->required();
   verb.add_option("-o,--output", o.output, "The folder or file to write")
       ->type_name("PATH")
@@ -75,14 +75,12 @@ void setup(CLI::App& verb, Options& o) {
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "A conversion ends with a check: the result is read again, every weight is compared, and the "
-      "same tokens go through both models. What fails is not put in place.\n"
+      "same tokens go through both models (of a folder; of GGUF the weights alone). What fails is "
+      "not put in place.\n"
       "\n"
       "A recipe's file has patterns of module paths, of which the first that fits decides:\n"
       "  {\"*.v_proj\": {\"bits\": 6}, \"model.embed_tokens\": {\"bits\": 8, \"group_size\": 32},\n"
       "   \"*.layers.0.*\": false}\n"
-      "\n"
-      "A GGUF file becomes a folder: dense, in bf16 where it was quantised, unless --dtype or "
-      "--bits say otherwise.\n"
       "\n"
       "GGUF is what llama.cpp reads. The tokenizer goes into the file; for a folder without one a "
       "placeholder does, with which token ids work and text means nothing.\n"
@@ -91,8 +89,7 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary convert ~/models/gemma-3-1b-it -o 1b-4bit --bits 4\n"
       "  lapidary convert ~/models/gemma-3-1b-it -o 1b-mixed --recipe mixed_4_6\n"
       "  lapidary convert 1b-4bit -o 1b-dense --dequantize --dtype bf16\n"
-      "  lapidary convert ~/models/gemma-3-4b-it -o 4b.gguf --type q4_k_m\n"
-      "  lapidary convert 4b-Q8_0.gguf -o 4b --bits 4");
+      "  lapidary convert ~/models/gemma-3-4b-it -o 4b.gguf --type q4_k_m");
 }
 
 bool is_gguf(const Options& o) {
@@ -132,14 +129,16 @@ Conversion convert(const Options& o, const Watch& watch) {
 }
 
 Json check_json(const ConversionCheck& check) {
-  return {{"weight_error", check.weight_error},
-          {"worst_tensor", check.worst_tensor},
-          {"worst_tensor_error", check.worst_tensor_error},
-          {"tokens", check.tokens},
-          {"kld_mean", check.kld_mean},
-          {"top1_agreement", check.top1_agreement},
-          {"logit_error", check.logit_error},
-          {"logit_error_limit", check.logit_error_limit}};
+  Json json = {{"weight_error", check.weight_error},
+               {"worst_tensor", check.worst_tensor},
+               {"worst_tensor_error", check.worst_tensor_error},
+               {"tokens", check.tokens}};
+  if (check.tokens == 0) return json;
+  json["kld_mean"] = check.kld_mean;
+  json["top1_agreement"] = check.top1_agreement;
+  json["logit_error"] = check.logit_error;
+  json["logit_error_limit"] = check.logit_error_limit;
+  return json;
 }
 
 Json result_json(const Options& o, const Conversion& made, double seconds) {
@@ -169,11 +168,13 @@ void print_result(const Options& o, const Conversion& made, double seconds) {
                    made.tensors, bytes_text(made.bytes), made.bits_per_weight, seconds));
   if (!made.check) return note("not checked");
   const ConversionCheck& check = *made.check;
-  note(
-      fmt::format("checked: weights differ by {:.3g} %, most in {} ({:.3g} %); over {} tokens KLD "
-                  "{:.3g}, the same likeliest token {:.0f} %",
-                  100 * check.weight_error, check.worst_tensor, 100 * check.worst_tensor_error,
-                  check.tokens, check.kld_mean, 100 * check.top1_agreement));
+  std::string text =
+      fmt::format("checked: weights differ by {:.3g} %, most in {} ({:.3g} %)",
+                  100 * check.weight_error, check.worst_tensor, 100 * check.worst_tensor_error);
+  if (check.tokens > 0)
+    text += fmt::format("; over {} tokens KLD {:.3g}, the same likeliest token {:.0f} %",
+                        check.tokens, check.kld_mean, 100 * check.top1_agreement);
+  note(text);
 }
 
 int run(const Options& o) {

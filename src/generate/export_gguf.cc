@@ -146,10 +146,8 @@ void check_widths(const std::vector<Part>& parts, const std::string& where) {
 }
 
 ConversionCheck check_file(const Model& model, const Format& format, const std::vector<Part>& parts,
-                           const fs::path& path, ThreadPool& pool, ConversionProgress& progress,
-                           const Watch& watch) {
-  Model result = load_model(path);
-  result.gguf->forget_metadata();
+                           const fs::path& path, ThreadPool& pool, ConversionProgress& progress) {
+  const Model result = load_model(path);
   const std::vector<Part> after = list_parts(result, format, 1);
   std::vector<TensorPair> pairs;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -166,8 +164,6 @@ ConversionCheck check_file(const Model& model, const Format& format, const std::
     result.release_pages();
     progress.add(weights);
   });
-  check_logits(model, result, check_tokens(model, model.checkpoint.folder()), path.string(),
-               pool.threads(), check, watch);
   return check;
 }
 
@@ -209,10 +205,6 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                        const Watch& watch) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   const Format& format = format_of(options.type);
-  if (fs::is_regular_file(folder))
-    throw Error(ErrorKind::kInput,
-                fmt::format("{}: a GGUF file is made of a folder", folder.string()),
-                "a GGUF file becomes a folder with: lapidary convert FILE -o DIR");
   if (!fs::is_directory(folder)) fail("{}: no such folder", folder.string());
   check_target(file, options.overwrite);
   const Model model = load_model(folder);
@@ -236,10 +228,7 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
     memory.add_tensor(part.source.rows, part.source.cols, part.type->encoder);
     weights += part.source.rows * part.source.cols;
   }
-  if (options.check) {
-    memory.add_weights_check(model.config);
-    memory.add_logits_check(model.config, with_vocabulary);
-  }
+  if (options.check) memory.add_weights_check(model.config);
   memory.check(folder);
 
   Staging staging(file);
@@ -267,9 +256,8 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                   .memory_forecast = memory.bytes(),
                   .placeholder_vocabulary = !with_vocabulary};
   if (options.check)
-    made.check = checked(staging, [&] {
-      return check_file(model, format, parts, path, stream.pool(), progress, watch);
-    });
+    made.check = checked(
+        staging, [&] { return check_file(model, format, parts, path, stream.pool(), progress); });
   watch.throw_if_stopped();
   staging.commit_file(name);
   return made;
