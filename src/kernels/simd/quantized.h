@@ -408,21 +408,22 @@ template <class I, class Q, int kBits, int kTokens>
 
 // One block of 16 packed rows for tokens t ... t + kTokens - 1, added to y (or put there, when it
 // is the first). `rows` < 16 at the end of a matrix.
-template <class F, class I, class Q, class Tile, int kTokens>
-void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t, const uint8_t* packed,
-                const Tile& tile, int64_t n, int rows) {
+template <class F, class I, class Q, int kBits, int kTokens>
+[[gnu::noinline]] void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t,
+                                  const uint8_t* packed, const float* scales, const float* biases,
+                                  int64_t n, int rows) {
   const QuantizedRows& x = *a.x;
   const int64_t begin = b * kQuantBlock, cell = b * x.tokens + t;
   const int64_t cols = x.cols - begin < kQuantBlock ? x.cols - begin : kQuantBlock;
   const int64_t groups = cols / x.group;
   I dots[kQuantGroups][kTokens];
-  panel_dots<I, Q, Tile::kBits, kTokens>(packed, cols / kQuantUnit, x.group,
-                                         x.codes + cell * kQuantBlock, dots);
+  panel_dots<I, Q, kBits, kTokens>(packed, cols / kQuantUnit, x.group, x.codes + cell * kQuantBlock,
+                                   dots);
   for (int i = 0; i < kTokens; ++i) {
     float* out = a.y + (t + i) * a.weight->rows + n;
     const F before = b == 0 ? F::zero() : load_piece<F>(out, rows);
     store_piece(out,
-                fold_block(before, &dots[0][i], kTokens, groups, tile.scales(), tile.biases(),
+                fold_block(before, &dots[0][i], kTokens, groups, scales, biases,
                            x.sums + (cell + i) * kQuantGroups, x.steps[cell + i]),
                 rows);
   }
@@ -431,11 +432,13 @@ void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t, const uint8_
 template <class F, class I, class Q, class Tile>
 void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed, const Tile* tiles,
                  int64_t n, int64_t rows) {
+  // Packed codes are bytes, so that one function serves all codes of up to 4 bits, of any format.
+  constexpr int kBits = Tile::kBits < 4 ? 4 : Tile::kBits;
   const auto tile = [&]<int kTokens>(int64_t t) {
     for (int64_t r = 0; r < rows; r += 16)
-      panel_tile<F, I, Q, Tile, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,
-                                         tiles[r / 16], n + r,
-                                         static_cast<int>(rows - r < 16 ? rows - r : 16));
+      panel_tile<F, I, Q, kBits, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,
+                                          tiles[r / 16].scales(), tiles[r / 16].biases(), n + r,
+                                          static_cast<int>(rows - r < 16 ? rows - r : 16));
   };
   int64_t t = 0;
   for (; t + Q::kTokens <= a.x->tokens; t += Q::kTokens) tile.template operator()<Q::kTokens>(t);
