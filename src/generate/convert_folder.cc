@@ -187,7 +187,7 @@ void check_target(const fs::path& in, const fs::path& out, bool overwrite) {
 
 Conversion convert_folder(const fs::path& in, const fs::path& out, const FolderOptions& given,
                           const Watch& watch) {
-  check_folder_options(given, fs::is_regular_file(in));
+  check_folder_options(given, in.extension() == ".gguf" || fs::is_regular_file(in));
   check_target(in, out, given.overwrite);
   Model model = load_model(in);
   FolderOptions options = given;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "eval/divergence.h"
+#include "generate/divergence.h"
 
 namespace lapidary {
 

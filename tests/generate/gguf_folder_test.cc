@@ -152,7 +152,9 @@ TEST_F(GgufFolder, GenerationSettingsComeBack) {
   EXPECT_EQ(read.temperature, config.temperature);
   EXPECT_EQ(read.top_k, config.top_k);
   EXPECT_EQ(read.top_p, config.top_p);
-  EXPECT_EQ(generation_config_json({.eos_token_id = {1}}).find("do_sample"), std::string::npos);
+  GenerationConfig greedy;
+  greedy.eos_token_id = {1};
+  EXPECT_EQ(generation_config_json(greedy).find("do_sample"), std::string::npos);
 }
 
 // Hard strings, those with U+2581 among them: both sides go by scores here. The real vocabularies

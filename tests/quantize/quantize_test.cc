@@ -251,7 +251,7 @@ TEST(Budget, IsSpentWhereItHelpsMost) {
   for (size_t i = 0; i < matrices.size(); ++i)
     for (size_t level = 0; level < kAffineBits.size(); ++level) {
       matrices[i].bytes[level] = 100 * kAffineBits[level];
-      matrices[i].loss[level] = (i + 1.0) * std::pow(4.0, -kAffineBits[level]);
+      matrices[i].loss[level] = (static_cast<double>(i) + 1) * std::pow(4.0, -kAffineBits[level]);
     }
   // With equal sizes and losses that fall alike, the best is as even as the weights allow.
   EXPECT_EQ(spend(matrices, 600), (std::vector<size_t>{0, 0, 0}));
