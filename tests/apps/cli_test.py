@@ -495,7 +495,7 @@ class ScoreAndShow(Case):
         self.ok("chat", "-m", str(file), "-n", "4", stdin="hello\n")
         file.write_bytes(file.read_bytes()[:100000])
         self.refused(1, "tiny.gguf: ", "generate", "-m", str(file), "-p", "x")
-        self.refused(1, "tiny.gguf: no such folder", "convert", str(file), "-o", str(self.folder / "x.gguf"))
+        self.refused(1, "tiny.gguf: a GGUF file is made of a folder", "convert", str(file), "-o", str(self.folder / "x.gguf"))
 
     def test_convert_to_a_folder(self):
         out = self.folder / "tiny-4bit"
