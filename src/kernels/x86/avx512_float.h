@@ -40,7 +40,9 @@ struct F {
 #endif
     return f;
   }
-  static F load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+  static F load(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(first_lanes(n), p)};
+  }
   static F load(const BFloat16* p) {
     return from_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -54,7 +56,9 @@ struct F {
     return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
   }
 
-  static F from(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+  static F from(I a) {
+    return {_mm512_cvtepi32_ps(a.v)};
+  }
 
   template <int kBits>
   struct Codes;
