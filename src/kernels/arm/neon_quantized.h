@@ -45,6 +45,8 @@ struct UnitCodes {
 struct Q {
   static constexpr int kTokens = 4;  // x 16 rows: 16 sums, 4 codes, 4 activations
 
+  static constexpr bool kOffsetsBytes = true;  // to signed ones, 128 less
+
   static void begin() {}
   static void end() {}
 

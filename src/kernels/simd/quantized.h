@@ -145,6 +145,7 @@ constexpr QuadOrder quad_order(int bits, int group) {
 // | member                        | meaning                                                     |
 // |-------------------------------|-------------------------------------------------------------|
 // | kBits                         | codes are below 2^kBits                                     |
+// | kPackedBits                   | those that Q::pack_unit is called with                      |
 // | kSplitCodes                   | dots() uses the copies of RowCodes                          |
 // | scratch_floats(cols)          | that an object takes at most                                |
 // | begin_block(b)                | what follows is of block b                                  |
@@ -162,6 +163,7 @@ template <class I, class Q, int kBits_>
 class AffineTile {
  public:
   static constexpr int kBits = kBits_;
+  static constexpr int kPackedBits = kBits;
   static constexpr bool kSplitCodes = true;
 
   AffineTile(const WeightMatrix& w, const int64_t* row, float* scratch)
@@ -245,6 +247,7 @@ class BlockTile {
 
  public:
   static constexpr int kBits = kSizes.bits;
+  static constexpr int kPackedBits = 8;
   static constexpr bool kSplitCodes = true;
 
   BlockTile(const WeightMatrix& w, const int64_t* row, float* scratch)
@@ -433,7 +436,8 @@ template <class F, class I, class Q, class Tile>
 void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed, const Tile* tiles,
                  int64_t n, int64_t rows) {
   // Packed codes are bytes, so that one function serves all codes of up to 4 bits, of any format.
-  constexpr int kBits = Tile::kBits < 4 ? 4 : Tile::kBits;
+  constexpr int kCodeBits = Q::kOffsetsBytes ? Tile::kPackedBits : Tile::kBits;
+  constexpr int kBits = kCodeBits < 4 ? 4 : kCodeBits;
   const auto tile = [&]<int kTokens>(int64_t t) {
     for (int64_t r = 0; r < rows; r += 16)
       panel_tile<F, I, Q, kBits, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,

@@ -173,6 +173,7 @@ class BlockTile<avx2::I, avx2::Q, Block> {
 
  public:
   static constexpr int kBits = kSizes.bits;
+  static constexpr int kPackedBits = 8;
   static constexpr bool kSplitCodes = false;
 
   BlockTile(const WeightMatrix& w, const int64_t* row, float* scratch)

@@ -57,6 +57,8 @@ template <int kFit>
 struct Q {
   static constexpr int kTokens = 4;  // x 16 rows: 8 sums of 16 bits, 2 codes, an activation
 
+  static constexpr bool kOffsetsBytes = false;
+
   static void begin() {}
   static void end() {}
 

@@ -22,6 +22,8 @@ inline I operator+(I a, I b) {
 struct Q {
   static constexpr int kTokens = 12;  // x 16 rows: 12 sums and a register of codes
 
+  static constexpr bool kOffsetsBytes = false;
+
   static void begin() {}
   static void end() {}
 
