@@ -208,7 +208,8 @@ Conversion write_folder(Model& model, const ConversionPlan& plan, const fs::path
   const int64_t weights = plan.weights();
   ConversionProgress progress(watch, weights * (options.check ? 2 : 1));
   Staging staging(out);
-  const Provenance provenance = provenance_of(model, settings, [&] { watch.throw_if_stopped(); });
+  const Provenance provenance =
+      provenance_of(model, settings, [&](int64_t) { watch.throw_if_stopped(); });
   write_other_parts(model, in, staging.path(), plan, torch_name(options, model.dtype));
   write_readme(in, staging.path(), provenance);
   std::vector<std::vector<TensorDeclaration>> groups;

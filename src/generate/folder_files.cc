@@ -12,8 +12,8 @@
 #include "gemma/gguf_model.h"
 #include "generate/chat_template.h"
 #include "generate/gguf_vocabulary.h"
+#include "io/hash.h"
 #include "io/output_file.h"
-#include "io/sha256.h"
 
 namespace lapidary {
 
@@ -55,7 +55,7 @@ void set_dtype(OrderedJson& config, const std::string& torch_dtype) {
 }  // namespace
 
 Provenance provenance_of(const Model& model, std::string settings,
-                         const std::function<void()>& after_piece) {
+                         const std::function<void(int64_t bytes)>& read) {
   const fs::path& from = model.gguf ? model.gguf->path() : model.checkpoint.folder();
   Provenance provenance{.source = fs::canonical(from).filename().string(),
                         .version = LAPIDARY_VERSION,
@@ -69,7 +69,7 @@ Provenance provenance_of(const Model& model, std::string settings,
   else
     for (const SafetensorsFile& file : model.checkpoint.files()) files.push_back(file.path());
   for (const fs::path& file : files)
-    provenance.sha256.emplace_back(file.filename().string(), sha256_of_file(file, after_piece));
+    provenance.sha256.emplace_back(file.filename().string(), sha256_of_file(file, read));
   return provenance;
 }
 

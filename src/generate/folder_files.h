@@ -23,9 +23,9 @@ struct Provenance {
   // Of the source's index of shards where there is one, else of its weights: file name, hash.
   std::vector<std::pair<std::string, std::string>> sha256;
 };
-// Reads the weights once where there is no index; `after_piece` may throw to stop.
+// Reads the weights once where there is no index; `read` is as in hash.h.
 Provenance provenance_of(const Model& model, std::string settings,
-                         const std::function<void()>& after_piece);
+                         const std::function<void(int64_t bytes)>& read);
 
 // For the header of safetensors files, beside `format` ("mlx" or "pt").
 Metadata metadata_of(const Provenance& provenance, const std::string& format);

@@ -18,7 +18,7 @@
 #include "gemma/load.h"
 #include "generate/convert_check.h"
 #include "generate/recipe.h"
-#include "io/sha256.h"
+#include "io/hash.h"
 #include "io/staging.h"
 #include "io/test_files.h"
 #include "kernels/kernels.h"

@@ -16,7 +16,7 @@
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
 #include "generate/gguf_vocabulary.h"
-#include "io/sha256.h"
+#include "io/hash.h"
 #include "io/test_files.h"
 #include "kernels/kernels.h"
 

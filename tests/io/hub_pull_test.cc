@@ -14,7 +14,7 @@
 
 #include "base/json.h"
 #include "io/hub_cache.h"
-#include "io/hub_hash.h"
+#include "io/hash.h"
 #include "io/hub_part.h"
 #include "io/test_files.h"
 
