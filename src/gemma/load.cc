@@ -13,6 +13,7 @@
 #include "base/fail.h"
 #include "base/float16.h"
 #include "base/json.h"
+#include "gemma/fill_weights.h"
 #include "io/names.h"
 #include "io/quantization.h"
 
@@ -156,19 +157,8 @@ Model load_model(const std::filesystem::path& folder) {
   TensorSource source(model.checkpoint, names,
                       parse_quantization(JsonObject(json, (folder / "config.json").string())));
 
+  fill_weights(model, source);
   Weights& weights = model.weights;
-  weights.layers.resize(static_cast<size_t>(config.num_hidden_layers));
-  visit_tensors(config, weights,
-                [&](const std::string& name, auto& field, int64_t rows, int64_t cols) {
-                  if constexpr (std::is_same_v<decltype(field), WeightMatrix&>) {
-                    source.fill(name, field, rows, cols);
-                    model.parameters += rows * cols;
-                  } else {
-                    source.fill(name, field, rows);
-                    model.parameters += rows;
-                  }
-                });
-  weights.lm_head = weights.embed_tokens;
   if (source.has("lm_head.weight")) {
     source.fill("lm_head.weight", weights.lm_head, config.vocab_size, config.hidden_size);
     if (!config.tie_word_embeddings)

@@ -2,11 +2,11 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <type_traits>
 #include <utility>
 
 #include "base/fail.h"
 #include "base/float16.h"
+#include "gemma/fill_weights.h"
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
 #include "io/printable.h"
@@ -107,19 +107,8 @@ Model load_gguf_model(const std::filesystem::path& file) {
   check_head_dim(config, file.string(),
                  fmt::format("key '{}.attention.key_length'", gguf_architecture(config)));
   GgufSource source(gguf.contents(), config, file.string());
+  fill_weights(model, source);
   Weights& weights = model.weights;
-  weights.layers.resize(static_cast<size_t>(config.num_hidden_layers));
-  visit_tensors(config, weights,
-                [&](const std::string& name, auto& field, int64_t rows, int64_t cols) {
-                  if constexpr (std::is_same_v<decltype(field), WeightMatrix&>) {
-                    source.fill(name, field, rows, cols);
-                    model.parameters += rows * cols;
-                  } else {
-                    source.fill(name, field, rows);
-                    model.parameters += rows;
-                  }
-                });
-  weights.lm_head = weights.embed_tokens;
   if (!config.tie_word_embeddings) {
     source.fill("lm_head.weight", weights.lm_head, config.vocab_size, config.hidden_size);
     model.parameters += weights.lm_head.rows * weights.lm_head.cols;
