@@ -58,16 +58,13 @@ void State::place(Executor& ex, std::span<const Segment> batch) {
 }
 
 void forward(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
-             std::span<const Segment> batch, std::span<const Token> tokens, State& s,
-             const std::function<void()>& after_layer) {
+             std::span<const Segment> batch, std::span<const Token> tokens, State& s) {
   s.place(ex, batch);
   LAPIDARY_CHECK(s.positions.size() == tokens.size(), "segments cover the tokens");
 
   embed(ex, tokens, weights.embed_tokens, embed_scale, s.x);
-  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer)
     layer_forward(ex, config, weights.layers[static_cast<size_t>(layer)], layer, batch, s);
-    if (after_layer) after_layer();
-  }
   for (const Segment& seg : batch) seg.cache->advance(seg.rows);
   rms_norm(ex, s.x, weights.norm, config.rms_norm_eps, s.h);
 }

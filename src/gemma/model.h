@@ -131,10 +131,8 @@ void attend(Executor& ex, const Config& config, int layer, std::span<const Segme
 
 // Embeds the tokens (the rows of all segments, one after another), runs every layer, advances the
 // caches and leaves the final norm's output in s.h (forward.cc). `embed_scale` is sqrt(D).
-// `after_layer` may let go of what a layer has read.
 void forward(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
-             std::span<const Segment> batch, std::span<const Token> tokens, State& s,
-             const std::function<void()>& after_layer = {});
+             std::span<const Segment> batch, std::span<const Token> tokens, State& s);
 
 // logits[t, V] of rows of s.h.
 void head(Executor& ex, const Config& config, const Weights& weights, Matrix h, Matrix logits);
