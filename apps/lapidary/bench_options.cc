@@ -11,12 +11,12 @@ namespace lapidary::cli {
 
 namespace fs = std::filesystem;
 
-void add_output(CLI::App& verb, OutputOptions& o) {
-  auto* format = choices(verb.add_option("-o,--output", o.format,
-                                         "What to print (md, a table); html is a page with charts"),
-                         {"md", "json", "jsonl", "csv", "html"});
+void add_output(CLI::App& verb, OutputOptions& o, const char* names) {
+  auto* format = choices(
+      verb.add_option(names, o.format, "What to print (md, a table); html is a page with charts"),
+      {"md", "json", "jsonl", "csv", "html"});
   format->group("Output");
-  verb.add_flag("--json", o.json, "The same as -o json")->group("Output")->excludes(format);
+  verb.add_flag("--json", o.json, "Print one JSON document")->group("Output")->excludes(format);
   verb.add_option("--html", o.html, "Write the page with charts to this file as well")
       ->type_name("FILE")
       ->group("Output");

@@ -14,7 +14,8 @@ struct OutputOptions {
   bool json = false;  // the same as -o json
   std::string html;   // a file for the page, whatever is printed
 };
-void add_output(CLI::App& verb, OutputOptions& options);
+// `names` of the option for the format.
+void add_output(CLI::App& verb, OutputOptions& options, const char* names = "-o,--output");
 
 // The page of --html, there whole or not at all. Throws Error{kResource} when it cannot be made:
 // at once, before the work whose results it is for.

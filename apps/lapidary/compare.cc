@@ -76,31 +76,15 @@ ModelOptions model_options(const Options& o, const std::string& model) {
 
 // ---- a text
 
-struct Subject {
-  Input input;
-  std::string name;  // of the text
-};
-
-Subject read_subject(const Options& o) {
-  if (o.text.prompt || !o.text.file.empty() || o.text.ids)
-    return {read_input(o.text), o.text.file.empty() ? "given" : o.text.file};
-  return {{.text = std::string(built_in_text()), .bos = !o.text.no_bos}, "built-in"};
-}
-
-void say_built_in(const Options& o, const Subject& subject) {
-  if (subject.name == "built-in" && !o.verbosity.quiet)
-    note("lapidary: no -f given, using the built-in text");
-}
-
 int run_text(const Options& o) {
-  const Subject subject = read_subject(o);
+  const Subject subject = read_subject(o.text);
   std::vector<std::shared_ptr<const Engine>> engines;
   for (const std::string& name : o.models) {
     ModelOptions model = model_options(o, name);
     model.context = o.windows.context;
     engines.push_back(load_engine(model, o.verbosity));
   }
-  say_built_in(o, subject);
+  say_built_in(subject, o.verbosity);
   // Either has the ids of the text; where both have a tokenizer they are the same.
   const Engine& speaker = *engines[engines[0]->has_tokenizer() ? 0 : 1];
   const EvalText text = eval_text(subject.input, speaker);
@@ -122,35 +106,19 @@ int run_text(const Options& o) {
   return result.interrupted ? kInterrupted : kOk;
 }
 
-int run_table(const Options& o) {
-  const Subject subject = read_subject(o);
+int run_models(const Options& o) {
+  const Subject subject = read_subject(o.text);
   QualityOptions options{.engine = engine_options(o.model), .windows = o.windows};
   options.engine.context = o.windows.context;
   std::vector<std::filesystem::path> folders;
   for (const std::string& name : o.models)
     folders.push_back(model_folder(model_options(o, name), o.verbosity));
-  PageFile page(o.output.html);
   const Interruption interruption;
-  std::vector<QualityRow> rows;
-  int64_t predicted = 0;
-  const int code = until_interrupted(rows, [&] {
-    ProgressBar bar("measuring", o.verbosity);
-    quality_table(
-        folders,
-        [&](const Engine& engine) {
-          say_built_in(o, subject);
-          EvalText text = eval_text(subject.input, engine);
-          predicted = std::ssize(text.tokens);
-          return text;
-        },
-        options, [&](const QualityRow& row) { rows.push_back(row); },
-        Watch{bar.fn(), interruption.token()});
-  });
-  put(quality_report(this_host(), rows,
-                     fmt::format("{}, {} tokens, windows of {}, stride {}", subject.name, predicted,
-                                 o.windows.context, stride_of(o.windows))),
-      o.output, page);
-  return code;
+  return run_table(
+      subject, o.windows, o.verbosity, o.output, [&](const auto& text_of, const auto& on_row) {
+        ProgressBar bar("measuring", o.verbosity);
+        quality_table(folders, text_of, options, on_row, Watch{bar.fn(), interruption.token()});
+      });
 }
 
 // ---- prompts
@@ -234,7 +202,7 @@ int run(const Options& o) {
     fail_usage("{} model{} given, expected {}", o.models.size(), o.models.size() == 1 ? "" : "s",
                o.table ? "two or more" : "two; --table takes more");
   if (o.prompts) return run_prompts(o);
-  if (o.table) return run_table(o);
+  if (o.table) return run_models(o);
   if (!o.output.html.empty()) fail_usage("--html: goes with --table or --prompts");
   return run_text(o);
 }

@@ -77,6 +77,9 @@ std::vector<std::string> recipe_names();
 Conversion convert_folder(const std::filesystem::path& in, const std::filesystem::path& out,
                           const FolderOptions& options, const Watch& watch = {});
 
+// "f32", ...: the types of GgufOptions.
+std::vector<std::string> gguf_types();
+
 struct GgufOptions {
   // Of matrices: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k_m" (q4_k, and q6_k where errors hurt
   // most), "q4_k" or "q4_0"; norms are f32.

@@ -111,9 +111,28 @@ struct QualityOptions {
   int repetitions = 3;
 };
 
-// Measures the speed of each model and compares it with the first, which stays loaded; the others
-// come and go. `text_of` makes the text from the first. on_row gets each row as it is done. A stop
-// request ends it with Error{kInterrupted} after the rows that are whole.
+// Rows one after another: each model is loaded, its speed measured, and what it predicts compared
+// with what the first does, which stays loaded.
+class QualityTable {
+ public:
+  // `text_of` makes the text from the first model. A stop request ends this and measure() with
+  // Error{kInterrupted}.
+  QualityTable(const std::filesystem::path& first,
+               const std::function<EvalText(const Engine&)>& text_of, const QualityOptions& options,
+               const Watch& watch = {});
+
+  const QualityRow& first() const { return first_; }
+  QualityRow measure(const std::filesystem::path& model, const Watch& watch = {}) const;
+
+ private:
+  QualityOptions options_;
+  std::shared_ptr<const Engine> base_;
+  EvalText text_;
+  QualityRow first_;
+};
+
+// The table of all `models`. on_row gets each row as it is done. A stop request ends it with
+// Error{kInterrupted} after the rows that are whole.
 void quality_table(std::span<const std::filesystem::path> models,
                    const std::function<EvalText(const Engine&)>& text_of,
                    const QualityOptions& options,

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "lapidary/convert.h"
+#include "lapidary/eval.h"
 #include "lapidary/progress.h"
 
 namespace lapidary {
@@ -55,5 +57,27 @@ struct Quantization {
 // can; Error{kInput} for a folder that is quantised already and a text without tokens.
 Quantization quantize_folder(const std::filesystem::path& in, const std::filesystem::path& out,
                              const QuantizeOptions& options, const Watch& watch = {});
+
+// ---- what formats cost
+
+struct FormatReportOptions {
+  // "rtn-4", "awq-3": a method and its bits, or a budget, as in "awq-4.25"; "q4_k_m": a type of
+  // GGUF.
+  std::vector<std::string> formats = {"rtn-8", "rtn-6", "rtn-5", "rtn-4",
+                                      "rtn-3", "awq-4", "awq-3"};
+  QuantizeOptions quantize = {};  // of all of them; method, bits and budget are the formats'
+  QualityOptions quality = {};
+  std::filesystem::path keep = {};  // where the models are left, by their format's name; empty: no
+};
+
+// Makes the dense model of a folder in one format after another and measures each: a row for the
+// source, which the others are compared with, and one for each format with its name as the model.
+// Without `keep` one model is on the disk at a time, in the system's folder for temporary files.
+//
+// Throws as quantize_folder, export_gguf and quality_table do, Error{kUsage} for formats that
+// cannot be.
+void format_report(const std::filesystem::path& in, const FormatReportOptions& options,
+                   const std::function<EvalText(const Engine&)>& text_of,
+                   const std::function<void(const QualityRow&)>& on_row, const Watch& watch = {});
 
 }  // namespace lapidary

@@ -38,28 +38,36 @@ double QualityRow::bits_per_weight() const {
   return 8 * static_cast<double>(bytes) / static_cast<double>(parameters);
 }
 
+QualityTable::QualityTable(const std::filesystem::path& first,
+                           const std::function<EvalText(const Engine&)>& text_of,
+                           const QualityOptions& options, const Watch& watch)
+    : options_(options),
+      base_(Engine::load(first, options.engine)),
+      text_(text_of(*base_)),
+      first_(describe(*base_)) {
+  measure_speed(base_, options_, first_, watch);
+  first_.ppl = perplexity(base_, text_, options_.windows, watch).ppl;
+  watch.throw_if_stopped();
+}
+
+QualityRow QualityTable::measure(const std::filesystem::path& model, const Watch& watch) const {
+  const auto engine = Engine::load(model, options_.engine);
+  QualityRow row = describe(*engine);
+  measure_speed(engine, options_, row, watch);
+  row.compared = compare(base_, engine, text_, options_.windows, watch);
+  watch.throw_if_stopped();
+  row.ppl = row.compared->ppl_b;
+  return row;
+}
+
 void quality_table(std::span<const std::filesystem::path> models,
                    const std::function<EvalText(const Engine&)>& text_of,
                    const QualityOptions& options,
                    const std::function<void(const QualityRow&)>& on_row, const Watch& watch) {
   if (models.empty()) fail_usage("no model given to measure");
-  const auto base = Engine::load(models.front(), options.engine);
-  const EvalText text = text_of(*base);
-  QualityRow first = describe(*base);
-  measure_speed(base, options, first, watch);
-  const Perplexity alone = perplexity(base, text, options.windows, watch);
-  watch.throw_if_stopped();
-  first.ppl = alone.ppl;
-  on_row(first);
-  for (const std::filesystem::path& folder : models.subspan(1)) {
-    const auto engine = Engine::load(folder, options.engine);
-    QualityRow row = describe(*engine);
-    measure_speed(engine, options, row, watch);
-    row.compared = compare(base, engine, text, options.windows, watch);
-    watch.throw_if_stopped();
-    row.ppl = row.compared->ppl_b;
-    on_row(row);
-  }
+  const QualityTable table(models.front(), text_of, options, watch);
+  on_row(table.first());
+  for (const std::filesystem::path& model : models.subspan(1)) on_row(table.measure(model, watch));
 }
 
 }  // namespace lapidary

@@ -2,6 +2,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "lapidary/convert.h"
 #include "lapidary/log.h"
 #include "lapidary/tokenizer.h"
@@ -65,7 +67,7 @@ constexpr Format kFormats[] = {
 const Format& format_of(const std::string& option) {
   for (const Format& format : kFormats)
     if (option == format.option) return format;
-  fail_usage("type: '{}' given, expected f32, f16, bf16, q8_0, q6_k, q4_k_m, q4_k or q4_0", option);
+  fail_usage("type: '{}' given, expected one of {}", option, fmt::join(gguf_types(), ", "));
 }
 
 // A tensor of the model on its way into the file.
@@ -200,6 +202,12 @@ void check_target(const fs::path& file, bool overwrite) {
 }
 
 }  // namespace
+
+std::vector<std::string> gguf_types() {
+  std::vector<std::string> names;
+  for (const Format& format : kFormats) names.emplace_back(format.option);
+  return names;
+}
 
 Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufOptions& options,
                        const Watch& watch) {

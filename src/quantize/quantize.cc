@@ -14,6 +14,7 @@
 #include "generate/recipe.h"
 #include "io/names.h"
 #include "quantize/budget.h"
+#include "quantize/dense_model.h"
 #include "quantize/layer_search.h"
 #include "quantize/sensitivity.h"
 
@@ -388,21 +389,26 @@ Windows read_windows(const fs::path& in, const Model& model, const QuantizeOptio
 
 }  // namespace
 
+Model load_dense(const fs::path& folder) {
+  Model model = load_model(folder);
+  if (model.gguf) fail("{}: is a GGUF file, expected a model folder", folder.string());
+  for (const WeightMatrix* matrix : list_matrices(model))
+    if (matrix->quantized())
+      throw Error(ErrorKind::kInput,
+                  fmt::format("{}: the weights are quantised already", folder.string()),
+                  "start from the dense weights it was made of");
+  return model;
+}
+
 Quantization quantize_folder(const fs::path& in, const fs::path& out,
                              const QuantizeOptions& options, const Watch& watch) {
   check_options(options);
   check_target(in, out, options.overwrite);
-  Model model = load_model(in);
-  if (model.gguf) fail("{}: is a GGUF file, expected a model folder", in.string());
+  Model model = load_dense(in);
   FolderOptions folder{.bits = options.bits, .group_size = options.group_size};
   folder.overwrite = options.overwrite;
   folder.check = options.check;
   folder.threads = options.threads;
-  for (const WeightMatrix* matrix : list_matrices(model))
-    if (matrix->quantized())
-      throw Error(ErrorKind::kInput,
-                  fmt::format("{}: the weights are quantised already", in.string()),
-                  "start from the dense weights it was made of");
   ConversionPlan plan = plan_conversion(model, folder, in.string());
   std::vector<Module> modules = list_modules(plan);
   std::vector<BitChoices> list;

@@ -113,7 +113,7 @@ class Usage(Case):
              "--dtype", "f16"),
             ("recipe: 'mixed'", "convert", str(TINY), "-o", "unused", "--recipe", "mixed"),
             ("--dtype: 'int8'", "convert", str(TINY), "-o", "unused", "--dtype", "int8"),
-            ("IN", "quantize", "-o", "unused"),
+            ("MODEL", "quantize", "-o", "unused"),
             ("bits: 7", "quantize", str(TINY), "-o", "unused", "--bits", "7"),
             ("exclude each other", "quantize", str(TINY), "-o", "unused", "--bits", "4", "--bits-per-weight", "4"),
             ("--data is not used", "quantize", str(TINY), "-o", "unused", "--method", "rtn", "--data", "x.txt"),

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Models in other formats from outside: what each costs, what is refused, and disks that do not do.
+
+    formats_test.py BINARY SOURCE_FOLDER [unittest arguments]
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+BINARY, SOURCE = os.path.abspath(sys.argv[1]), Path(sys.argv[2]).resolve()
+TINY = SOURCE / "models/tiny"
+NOBODY = 65534
+
+
+def environment(**more):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LAPIDARY_") or k == "LAPIDARY_ISA"}
+    return clean | {"LAPIDARY_MODELS": str(SOURCE / "models"), "LAPIDARY_THREADS": "2"} | more
+
+
+def run(*args, env=None, **kwargs):
+    return subprocess.run([BINARY, *map(str, args)], capture_output=True, text=True, timeout=120,
+                          stdin=subprocess.DEVNULL, env=env or environment(), **kwargs)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="lapidary-formats-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def ok(self, *args, **kwargs):
+        result = run(*args, **kwargs)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result
+
+    def refused(self, code, message, *args, **kwargs):
+        """The whole line, and nothing on stdout."""
+        result = run(*args, **kwargs)
+        self.assertEqual((result.returncode, result.stdout), (code, ""), result.stderr)
+        self.assertEqual(result.stderr.splitlines()[0], f"lapidary: error: {message}")
+
+    def names(self):
+        return {p.name for p in self.folder.iterdir()}
+
+
+class Report(Case):
+    ARGS = ("quantize", TINY, "--report", "-p", "But soft, what light through yonder window breaks?", "-q")
+
+    def setUp(self):
+        super().setUp()
+        (self.folder / "tmp").mkdir()
+        self.env = environment(TMPDIR=str(self.folder / "tmp"))
+
+    def test_a_row_for_each_format(self):
+        page = self.folder / "page.html"
+        result = self.ok(*self.ARGS, "--formats", "rtn-8,rtn-3,q4_0", "--json", "--html", page, env=self.env)
+        self.assertEqual(result.stderr, "")
+        rows = json.loads(result.stdout)
+        self.assertEqual([row["model"] for row in rows], [str(TINY), "rtn-8", "rtn-3", "q4_0"])
+        self.assertEqual([row["bits_per_weight"] for row in rows], [16, 8.5, 3.5, 4.5])
+        self.assertEqual([row["format"] for row in rows][1:],
+                         ["affine 8-bit, groups of 64", "affine 3-bit, groups of 64", "Q4_0"])
+        self.assertIsNone(rows[0]["kld_mean"])
+        self.assertTrue(0 < rows[1]["kld_mean"] < rows[2]["kld_mean"], rows)
+        for row in rows:
+            self.assertGreater(min(row["ppl"], row["bytes"], row["decode_tokens_per_second"]), 0)
+        self.assertIn("<canvas", page.read_text())
+        self.assertEqual(self.names(), {"tmp", "page.html"})
+        self.assertEqual(list((self.folder / "tmp").iterdir()), [])
+
+    def test_forms(self):
+        args = (*self.ARGS, "--formats", "rtn-4", "--keep", self.folder / "kept")
+        self.assertEqual(len(self.ok(*args, "--report-as", "csv", env=self.env).stdout.splitlines()), 3)
+        self.assertTrue((self.folder / "kept/rtn-4/model.safetensors").exists())
+        self.refused(1, f"{self.folder}/kept/rtn-4: is there already", *args, env=self.env)
+        self.assertIn("| rtn-4 |", self.ok(*args, "--force", env=self.env).stdout)
+
+    def test_bad_usage(self):
+        self.refused(2, "--output is required", "quantize", TINY)
+        self.refused(2, "--formats requires --report", "quantize", TINY, "-o", "x", "--formats", "rtn-4")
+        self.refused(2, "--bits excludes --report", *self.ARGS, "--bits", "4")
+        self.refused(2, "formats: 'rtn-4' comes twice", *self.ARGS, "--formats", "rtn-4,rtn-4")
+        self.refused(2, "bits: 7 given, expected 2, 3, 4, 5, 6 or 8", *self.ARGS, "--formats", "awq-7")
+        # Of the environment, it is no wish of this command's.
+        self.ok("quantize", TINY, "-o", self.folder / "x", "--method", "rtn", "-q",
+                env=environment(LAPIDARY_COMPUTE="exact"))
+
+    def test_interrupted_prints_what_is_done(self):
+        args = (*self.ARGS, "--formats", "rtn-8,awq-4,awq-3,awq-4.25", "--json", "--keep", self.folder / "kept")
+        with subprocess.Popen([BINARY, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=self.env) as child:
+            while not list(self.folder.glob("kept/awq-4.partial")) and child.poll() is None:
+                time.sleep(0.001)
+            child.send_signal(signal.SIGINT)
+            rows = json.loads(child.stdout.read())
+            self.assertEqual(child.wait(60), 130)
+        self.assertEqual([row["model"] for row in rows], [str(TINY), "rtn-8"])
+        self.assertEqual({p.name for p in self.folder.glob("kept/*")}, {"rtn-8"})
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
