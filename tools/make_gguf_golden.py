@@ -3,7 +3,7 @@
 
     python tools/make_gguf_golden.py [FOLDER]     with the package gguf; tests/golden unless given
 
-`ggml_encode.safetensors`: `values` f32 [blocks, 32], and the blocks of `q4_0` and `q8_0` as bytes.
+`ggml_encode.safetensors`: `values` f32 [blocks, 32], and the blocks of `q4_0`, `q5_0` and `q8_0` as bytes.
 `ggml_decode.safetensors`: of every type of blocks that is read, blocks of random bytes and scales, u8 [blocks, bytes],
 and their `.values`, f32. `small.gguf`: a file with metadata of every type and tensors of several.
 """
@@ -15,7 +15,7 @@ import gguf
 import numpy as np
 from gguf.quants import dequantize, quantize
 
-TYPES = {"q4_0": gguf.GGMLQuantizationType.Q4_0, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+TYPES = {"q4_0": gguf.GGMLQuantizationType.Q4_0, "q5_0": gguf.GGMLQuantizationType.Q5_0, "q8_0": gguf.GGMLQuantizationType.Q8_0}
 
 
 # Of each type the offsets of the numbers in f16.
@@ -83,7 +83,8 @@ def write_small(path: pathlib.Path) -> None:
     writer.add_tensor("f32", values[:3])
     writer.add_tensor("vector", values[0, :5])
     writer.add_tensor("f16", values[:2].astype(np.float16))
-    for name, kind in TYPES.items():
+    for name in ("q4_0", "q8_0"):
+        kind = TYPES[name]
         writer.add_tensor(name, quantize(values[:6].reshape(3, 64), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -6,6 +6,7 @@
 #include "base/float16.h"
 #include "quant/q4_0.h"
 #include "quant/q4_k.h"
+#include "quant/q5_0.h"
 #include "quant/q6_k.h"
 #include "quant/q8_0.h"
 
@@ -101,6 +102,12 @@ RowEncoder q8_0_encoder() {
 RowEncoder q4_0_encoder() {
   return block_encoder<q4_0_encode>("Q4_0", kQ4_0Block, kQ4_0BlockBytes, 8 * kF16Limit,
                                     1.0 / 8 + 0x1p-11);
+}
+
+// The same with largest / 16.
+RowEncoder q5_0_encoder() {
+  return block_encoder<q5_0_encode>("Q5_0", kQ5_0Block, kQ5_0BlockBytes, 16 * kF16Limit,
+                                    1.0 / 16 + 0x1p-11);
 }
 
 // Half a step of range / 15; scale and minimum are rounded to 63rds of the block's largest, and the

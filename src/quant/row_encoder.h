@@ -38,6 +38,7 @@ RowEncoder affine_encoder(const AffineFormat& format);
 // The same format by affine_search; `importance` of each column.
 RowEncoder affine_search_encoder(const AffineFormat& format, std::vector<float> importance);
 RowEncoder q8_0_encoder();
+RowEncoder q5_0_encoder();
 RowEncoder q4_0_encoder();
 RowEncoder q4_k_encoder();
 RowEncoder q6_k_encoder();

@@ -1,4 +1,4 @@
-// Q4_0 and Q8_0 against what the reference of ggml's formats makes of the same rows.
+// Q4_0, Q5_0 and Q8_0 against what the reference of ggml's formats makes of the same rows.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -9,6 +9,7 @@
 #include "io/safetensors.h"
 #include "quant/decode.h"
 #include "quant/q4_0.h"
+#include "quant/q5_0.h"
 #include "quant/q8_0.h"
 
 namespace lapidary {
@@ -23,6 +24,7 @@ struct Format {
 };
 
 constexpr Format kFormats[] = {{"q4_0", kQ4_0BlockBytes, q4_0_encode, WeightFormat::kQ4_0, 8},
+                               {"q5_0", kQ5_0BlockBytes, q5_0_encode, WeightFormat::kQ5_0, 16},
                                {"q8_0", kQ8_0BlockBytes, q8_0_encode, WeightFormat::kQ8_0, 127}};
 
 std::vector<std::byte> encode(const Format& format, std::span<const float> values) {
@@ -71,8 +73,8 @@ TEST(GgmlDecode, EqualsTheReference) {
   }
 }
 
-// Half a step, a step at the end that Q4_0 has no code for, and the rounding of d to f16: 2^-11 of
-// each step away from zero.
+// Half a step, a step at the end that Q4_0 and Q5_0 have no code for, and the rounding of d to f16:
+// 2^-11 of each step away from zero.
 TEST(GgmlEncode, RoundTripIsWithinAStep) {
   const CounterRng rng(5);
   std::vector<float> values(32 * 500);
@@ -87,7 +89,7 @@ TEST(GgmlEncode, RoundTripIsWithinAStep) {
       for (size_t i = first; i < first + 32; ++i) largest = std::max(largest, std::abs(values[i]));
       const float step = largest / format.steps;
       const float bound =
-          step * ((format.steps == 8 ? 1.0f : 0.5f) + format.steps * 0x1p-11f) * (1 + 0x1p-20f);
+          step * ((format.steps < 127 ? 1.0f : 0.5f) + format.steps * 0x1p-11f) * (1 + 0x1p-20f);
       for (size_t i = first; i < first + 32; ++i)
         EXPECT_TRUE(std::abs(decoded[i] - values[i]) <= bound) << i;
     }
@@ -113,7 +115,7 @@ TEST(GgmlEncode, HalvesGoAwayFromZero) {
         std::vector<float> values(32, 127);
         const float middle = static_cast<float>(half) + 0.5f;
         values[7] = sign * (offset == 0 ? middle : std::nextafter(middle, middle + offset));
-        const std::vector<std::byte> block = encode(kFormats[1], values);
+        const std::vector<std::byte> block = encode(kFormats[2], values);
         EXPECT_EQ(static_cast<int8_t>(block[2 + 7]), std::round(values[7])) << values[7];
       }
 }
