@@ -28,8 +28,9 @@ struct Options {
 };
 
 void setup(CLI::App& verb, Options& o) {
-  verb.add_option("IN", o.input, "The folder of the model, or its name in the hub's cache")
-      ->type_name("DIR")
+  verb.add_option("MODEL", o.input,
+                  "The model: a folder, a GGUF file, or a name in the hub's cache")
+      ->type_name("MODEL")
       ->required();
   verb.add_option("-o,--output", o.output, "The folder or file to write")
       ->type_name("PATH")

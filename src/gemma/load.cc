@@ -147,7 +147,27 @@ void check_head_dim(const Config& config, const std::string& where, const std::s
     fail("{}: {}: {} is not a multiple of 16", where, field, config.head_dim);
 }
 
+void check_model_path(const std::filesystem::path& path) {
+  std::error_code error;  // what cannot be asked about cannot be opened either, which says why
+  if (std::filesystem::is_directory(path, error)) {
+    if (!std::filesystem::exists(path / "config.json", error) && !error)
+      throw Error(
+          ErrorKind::kInput,
+          fmt::format("{}: not a model: there is no config.json in the folder", path.string()),
+          "a GGUF file is given by its own path");
+  } else if (!std::filesystem::exists(path, error) && !error) {
+    fail(
+        "{}: no such file or folder; a model is a folder with config.json and *.safetensors, or a "
+        "GGUF file",
+        path.string());
+  } else if (path.extension() == ".safetensors") {
+    throw Error(ErrorKind::kInput, fmt::format("{}: weights alone, not a model", path.string()),
+                "the model is the folder that has them and a config.json");
+  }
+}
+
 Model load_model(const std::filesystem::path& folder) {
+  check_model_path(folder);
   if (!std::filesystem::is_directory(folder)) return load_gguf_model(folder);
   Config config = read_config(folder);
   check_head_dim(config, (folder / "config.json").string(), "field 'head_dim'");

@@ -26,6 +26,10 @@ struct Model {
   void release_pages() const;  // mapped_file.h, of all its files
 };
 
+// Throws Error{kInput} for what cannot be a model: a path with nothing there, a folder without a
+// config.json, weights without their folder.
+void check_model_path(const std::filesystem::path& path);
+
 // Reads the config and opens the weights of a folder, or of a GGUF file. Every tensor of the files
 // is accounted for: throws Error{kInput} naming those that are missing, surplus, of the wrong shape
 // or of a type that does not fit. Nothing is read but headers and norms.

@@ -192,6 +192,7 @@ Conversion convert_folder(const fs::path& in, const fs::path& out, const FolderO
   Model model = load_model(in);
   FolderOptions options = given;
   if (model.gguf && options.dtype.empty()) options.dtype = dtype_from_gguf(model);
+  check_model_path(in);
   const ConversionPlan plan = plan_conversion(model, options, in.string());
   return write_folder(model, plan, out, options, settings_text(options), watch);
 }

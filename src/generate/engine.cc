@@ -58,11 +58,6 @@ Engine::~Engine() = default;
 
 std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
                                            const EngineOptions& options) {
-  if (!std::filesystem::exists(folder))
-    fail(
-        "{}: no such file or folder; a model is a folder with config.json and *.safetensors, or a "
-        "GGUF file",
-        folder.string());
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   if (options.threads_batch < 0) fail_usage("threads_batch: {} is negative", options.threads_batch);
   auto impl = std::make_unique<Impl>();

@@ -213,11 +213,11 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                        const Watch& watch) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   const Format& format = format_of(options.type);
-  if (fs::is_regular_file(folder))
+  check_model_path(folder);
+  if (!fs::is_directory(folder))
     throw Error(ErrorKind::kInput,
                 fmt::format("{}: a GGUF file is made of a folder", folder.string()),
                 "a GGUF file becomes a folder with: lapidary convert FILE -o DIR");
-  if (!fs::is_directory(folder)) fail("{}: no such folder", folder.string());
   check_target(file, options.overwrite);
   const Model model = load_model(folder);
   const bool with_vocabulary = Tokenizer::present(folder);

@@ -100,7 +100,7 @@ class Usage(Case):
             ("bits: 7", "synth", "--preset", "gemma-3-1b", "--bits", "7", "-o", "unused"),
             ("--preset", "synth", "-o", "unused"),
             ("--output", "convert", str(TINY)),
-            ("IN", "convert", "-o", "unused.gguf"),
+            ("MODEL", "convert", "-o", "unused.gguf"),
             ("--type: 'q5_0'", "convert", str(TINY), "-o", "unused.gguf", "--type", "q5_0"),
             ("--to: 'onnx'", "convert", str(TINY), "-o", "unused.gguf", "--to", "onnx"),
             ("--type is for GGUF", "convert", str(TINY), "-o", "unused", "--type", "f16"),

@@ -104,5 +104,64 @@ class Report(Case):
         self.assertEqual({p.name for p in self.folder.glob("kept/*")}, {"rtn-8"})
 
 
+class Conversions(Case):
+    def test_what_is_no_model(self):
+        out = ("-o", self.folder / "out")
+        self.refused(2, "MODEL is required", "convert")
+        self.refused(2, "MODEL is required", "quantize")
+        self.refused(2, "--output is required", "convert", TINY)
+        self.refused(2, "nothing asked for: --bits N quantises, --dequantize writes dense weights, --dtype TYPE "
+                     "changes their type", "convert", TINY, *out)
+        missing = "no such file or folder; a model is a folder with config.json and *.safetensors, or a GGUF file"
+        for name in ("/nope", "/nope.gguf"):
+            for args in (out, ("-o", self.folder / "out.gguf"), (*out, "--bits", "4")):
+                self.refused(1, f"{name}: {missing}", "convert", name, *args)
+            self.refused(1, f"{name}: {missing}", "quantize", name, *out)
+        (self.folder / "text").write_text("hello")
+        self.refused(1, f"{self.folder}/text: not a GGUF file: it does not start with GGUF", "convert",
+                     self.folder / "text", *out)
+        self.refused(1, f"{self.folder}/text: a GGUF file is made of a folder", "convert", self.folder / "text", "-o",
+                     self.folder / "out.gguf")
+        weights = TINY / "model.safetensors"
+        for verb in ("convert", "quantize"):
+            self.refused(1, f"{weights}: weights alone, not a model", verb, weights, *out)
+            self.refused(1, f"{self.folder}: not a model: there is no config.json in the folder", verb, self.folder,
+                         *out)
+        self.assertEqual(self.names(), {"text"})
+
+    def test_another_architecture_is_named(self):
+        for file in TINY.iterdir():
+            shutil.copy(file, self.folder / file.name)
+        config = json.loads((TINY / "config.json").read_text())
+        config |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+        (self.folder / "config.json").write_text(json.dumps(config))
+        for args in (("convert", "--bits", "4", "-o", "/tmp/x"), ("convert", "-o", "/tmp/x.gguf"),
+                     ("quantize", "-o", "/tmp/x")):
+            result = run(args[0], self.folder, *args[1:])
+            self.assertEqual(result.returncode, 1, result)
+            self.assertRegex(result.stderr, "config.json.*(llama|LlamaForCausalLM)")
+
+    def test_where_nobody_may_write(self):
+        """By a user who is not root, who may write anywhere."""
+        self.folder.chmod(0o755)
+        model = self.folder / "model"
+        shutil.copytree(TINY, model)
+        user = {} if os.geteuid() else {"user": NOBODY, "group": NOBODY}
+        if user:
+            try:
+                run("version", **user)
+            except PermissionError:
+                self.skipTest("the program lies where only root may look")
+        if not user:
+            self.folder.chmod(0o555)
+        for name, args in (("x", ("--bits", "4")), ("x.gguf", ())):
+            self.refused(1, f"{self.folder}/{name}: cannot create: Permission denied", "convert", model, "-o",
+                         self.folder / name, *args, **user)
+        self.refused(1, f"{self.folder}/x: cannot create: Permission denied", "quantize", model, "--method", "rtn", "-o",
+                     self.folder / "x", **user)
+        self.folder.chmod(0o755)
+        self.assertEqual(self.names(), {"model"})
+
+
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
