@@ -227,7 +227,9 @@ async function checkTiny(folder) {
   const {ids} = lapidaryJson("tokenize", "-m", TINY, "-p", "ROMEO:\nBut, soft! what light through yonder window");
   const text = ids.concat(greedy(ids, 100));  // longer than the window
   for (const [type, bound] of [["f32", {relative: 2e-3}], ["f16", {relative: 2e-3}], ["bf16", {relative: 5e-2}],
-                               ["q8_0", {agreement: 0.95}], ["q4_0", {agreement: 0.7}]])
+                               ["q8_0", {agreement: 0.95}], ["q4_0", {agreement: 0.7}],
+                               // Of widths that their blocks do not divide: with Q5_0 and Q8_0 in their place.
+                               ["q6_k", {agreement: 0.95}], ["q4_k_m", {agreement: 0.8}]])
     await checkLogits(`tiny ${type}`, TINY, text, folder, ["--type", type], bound);
   const source = path.join(folder, "f32.gguf");
   lapidary("convert", TINY, "-o", source, "--type", "f32", "--quiet");

@@ -148,6 +148,7 @@ Json result_json(const Options& o, const Conversion& made, double seconds) {
     files.push_back({{"name", file.name}, {"bytes", file.bytes}});
   Json json = {
       {"input", o.input}, {"output", o.output}, {"format", is_gguf(o) ? "gguf" : "folder"}};
+    json["substitutes"] = made.substitutes;
   if (is_gguf(o)) {
     json["type"] = o.type.value_or("f16");
     json["vocabulary"] = made.placeholder_vocabulary ? "placeholder" : "tokenizer";
@@ -164,6 +165,13 @@ Json result_json(const Options& o, const Conversion& made, double seconds) {
   return json;
 }
 
+  if (!made.substitutes.empty()) {
+    std::vector<std::string> counts;
+    for (const auto& [type, tensors] : made.substitutes)
+      counts.push_back(fmt::format("{} as {}", tensors, type));
+    note(fmt::format("tensors of widths that {}'s blocks do not divide: {}", *o.type,
+                     fmt::join(counts, ", ")));
+  }
 void print_result(const Options& o, const Conversion& made, double seconds) {
   note(fmt::format("{}: {} tensors, {}, {:.2f} bits per weight, in {:.1f} s", o.output,
                    made.tensors, bytes_text(made.bytes), made.bits_per_weight, seconds));

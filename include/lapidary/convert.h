@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,6 +42,9 @@ struct Conversion {
   double bits_per_weight = 0;           // of all tensors' weights
   int64_t memory_forecast = 0;          // bytes, besides pages of the files
   bool placeholder_vocabulary = false;  // the folder has no tokenizer, and a GGUF file must
+  // Of a GGUF file: tensors whose width the blocks of the type do not divide, by what they are
+  // stored as instead.
+  std::map<std::string, int64_t> substitutes = {};
   std::optional<ConversionCheck> check = {};
 };
 
@@ -82,7 +86,8 @@ std::vector<std::string> gguf_types();
 
 struct GgufOptions {
   // Of matrices: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k_m" (q4_k, and q6_k where errors hurt
-  // most), "q4_k" or "q4_0"; norms are f32.
+  // most), "q4_k" or "q4_0"; norms are f32. Where 256 does not divide a width, q5_0 stands for
+  // q4_k and q8_0 for q6_k, as llama.cpp's quantiser has it; where 32 does not, f16.
   std::string type = "f16";
   bool overwrite = false;
   bool check = true;

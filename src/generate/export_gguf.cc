@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <malloc.h>
+#include <map>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -41,6 +44,7 @@ const MatrixType& matrix_type(GgmlType type) {
       {GgmlType::kQ8_0, q8_0_encoder()},
       {GgmlType::kQ6_K, q6_k_encoder()},
       {GgmlType::kQ4_K, q4_k_encoder()},
+      {GgmlType::kQ5_0, q5_0_encoder()},
       {GgmlType::kQ4_0, q4_0_encoder()},
   };
   return *std::ranges::find(kTypes, type, &MatrixType::type);
@@ -70,9 +74,18 @@ const Format& format_of(const std::string& option) {
   fail_usage("type: '{}' given, expected one of {}", option, fmt::join(gguf_types(), ", "));
 }
 
+// Blocks of 256 fit few of the small models' widths. What llama.cpp's quantiser takes there.
+GgmlType type_for_width(GgmlType type, int64_t cols) {
+  const auto fits = [&](GgmlType other) { return cols % info_of(other).block_values == 0; };
+  if (fits(type) || (type != GgmlType::kQ4_K && type != GgmlType::kQ6_K)) return type;
+  const GgmlType small = type == GgmlType::kQ4_K ? GgmlType::kQ5_0 : GgmlType::kQ8_0;
+  return fits(small) ? small : GgmlType::kF16;
+}
+
 // A tensor of the model on its way into the file.
 struct Part {
-  std::string name;  // canonical
+  std::string name;                 // canonical
+  GgmlType asked = GgmlType::kF32;  // what the format has for it; `type` is for its width
   const MatrixType* type = nullptr;
   RowSource source;
   bool norm = false;
@@ -106,15 +119,17 @@ std::vector<Part> list_parts(const Model& model, const Format& format, float que
   std::vector<Part> parts;
   const auto add_matrix = [&](const std::string& name, const WeightMatrix& matrix) {
     const bool sensitive = is_sensitive(name, layer_of(name), layers);
-    const GgmlType type = sensitive ? format.sensitive_type : format.type;
-    parts.push_back({name, &matrix_type(type), rows_of(matrix)});
+    const GgmlType asked = sensitive ? format.sensitive_type : format.type;
+    const GgmlType type = type_for_width(asked, matrix.cols);
+    parts.push_back({name, asked, &matrix_type(type), rows_of(matrix)});
   };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
                   if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
                     add_matrix(name, field);
                   else
-                    parts.push_back({name, &matrix_type(GgmlType::kF32), row_of(field), true});
+                    parts.push_back(
+                        {name, GgmlType::kF32, &matrix_type(GgmlType::kF32), row_of(field), true});
                   if (name.ends_with(scaled_name))
                     parts.back().source = scaled(parts.back().source, query_factor);
                 });
@@ -133,18 +148,22 @@ std::vector<GgufTensorDeclaration> declarations(const Config& config,
   return list;
 }
 
-// Blocks of 256 fit few of the small models' widths.
 void check_widths(const std::vector<Part>& parts, const std::string& where) {
-  constexpr int64_t kSmallBlock = 32;
   for (const Part& part : parts) {
     const RowEncoder& encoder = part.type->encoder;
     if (part.source.cols % encoder.block_values != 0)
       throw Error(ErrorKind::kInput,
                   fmt::format("{}: tensor {}: blocks of {} do not divide its width of {}", where,
                               part.name, encoder.block_values, part.source.cols),
-                  encoder.block_values > kSmallBlock ? "--type q8_0 and q4_0 have blocks of 32"
-                                                     : "choose a type without blocks");
+                  "choose a type without blocks");
   }
+}
+
+std::map<std::string, int64_t> substitutes(const std::vector<Part>& parts) {
+  std::map<std::string, int64_t> counts;
+  for (const Part& part : parts)
+    if (part.type->type != part.asked) ++counts[std::string(info_of(part.type->type).name)];
+  return counts;
 }
 
 ConversionCheck check_file(const Model& model, const Format& format, const std::vector<Part>& parts,
@@ -266,7 +285,8 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                   .bits_per_weight =
                       8 * static_cast<double>(writer.total_bytes()) / static_cast<double>(weights),
                   .memory_forecast = memory.bytes(),
-                  .placeholder_vocabulary = !with_vocabulary};
+                  .placeholder_vocabulary = !with_vocabulary,
+                  .substitutes = substitutes(parts)};
   if (options.check)
     made.check = checked(
         staging, [&] { return check_file(model, format, parts, path, stream.pool(), progress); });

@@ -453,9 +453,9 @@ class ScoreAndShow(Case):
         result = self.ok(*args, "--type", "q8_0", "--json")
         self.assertEqual(result.stderr, "")
         document = json.loads(result.stdout)
-        self.assertEqual(set(document), {"input", "output", "format", "type", "vocabulary", "tensors", "changed",
-                                         "files", "bytes", "bits_per_weight", "check", "memory_forecast_bytes",
-                                         "peak_rss_bytes", "seconds"})
+        self.assertEqual(set(document), {"input", "output", "format", "type", "vocabulary", "substitutes", "tensors",
+                                         "changed", "files", "bytes", "bits_per_weight", "check",
+                                         "memory_forecast_bytes", "peak_rss_bytes", "seconds"})
         self.assertEqual(document["files"], [{"name": "tiny.gguf", "bytes": document["bytes"]}])
         self.assertEqual(document["check"]["tokens"], 0)
         self.assertTrue(0.001 < document["check"]["weight_error"] < 0.01, document)

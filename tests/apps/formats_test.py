@@ -162,6 +162,14 @@ class Conversions(Case):
         self.folder.chmod(0o755)
         self.assertEqual(self.names(), {"model"})
 
+    def test_widths_that_blocks_do_not_divide(self):
+        args = ("convert", TINY, "-o", self.folder / "tiny.gguf", "--type", "q4_k_m", "--force")
+        self.assertRegex(self.ok(*args).stderr, r"\ntensors of widths that q4_k_m's blocks do not divide: "
+                                                r"\d+ as Q5_0, \d+ as Q8_0\n")
+        document = json.loads(self.ok(*args, "--json").stdout)
+        self.assertEqual(set(document["substitutes"]), {"Q5_0", "Q8_0"})
+        self.assertTrue(self.ok("generate", "-m", self.folder / "tiny.gguf", "-p", "ROMEO:", "-n", "8").stdout)
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

@@ -22,6 +22,7 @@
 #include "kernels/kernels.h"
 #include "quant/q4_0.h"
 #include "quant/q4_k.h"
+#include "quant/q5_0.h"
 #include "quant/q6_k.h"
 #include "quant/q8_0.h"
 
@@ -371,10 +372,41 @@ TEST_F(ExportGguf, BlocksOf256) {
       expect(at + "attn_k.weight", w.k_proj, plain);
     }
   }
-  EXPECT_EQ(error(kTiny, {.type = "q4_k", .overwrite = true}),
-            kTiny.string() +
-                ": tensor model.layers.0.mlp.down_proj.weight: blocks of 256 do not "
-                "divide its width of 640");
+}
+
+// As llama.cpp's quantiser has it: Q5_0 for Q4_K, Q8_0 for Q6_K, and F16 where blocks of 32 do not
+// divide a width either. The bytes are those of the encoders, and the summary counts them.
+TEST_F(ExportGguf, WidthsThatBlocksOf256DoNotDivide) {
+  Config config = small();
+  config.intermediate_size = 80;
+  const fs::path folder = make(config);
+  const Model model = load_model(folder);
+  const auto type_of = [](const GgufFile& made, const std::string& name) {
+    return made.contents().find_tensor(name)->type;
+  };
+  const Conversion mixed = export_gguf(folder, file_, {.type = "q4_k_m"});
+  const GgufFile made = GgufFile::open(file_);
+  EXPECT_EQ(type_of(made, "token_embd.weight"), GgmlType::kQ8_0);
+  EXPECT_EQ(type_of(made, "blk.0.attn_q.weight"), GgmlType::kQ5_0);
+  EXPECT_EQ(type_of(made, "blk.0.ffn_up.weight"), GgmlType::kQ5_0);
+  EXPECT_EQ(type_of(made, "blk.0.ffn_down.weight"), GgmlType::kF16);
+  EXPECT_EQ(type_of(made, "blk.0.attn_norm.weight"), GgmlType::kF32);
+  EXPECT_EQ(value<uint32_t>(made.contents(), "general.file_type"), 15u);
+  const auto encode_q5_0 = blocks<q5_0_encode, kQ5_0Block, kQ5_0BlockBytes>;
+  EXPECT_TRUE(bytes_of(made.contents().find_tensor("blk.1.attn_k.weight")->bytes) ==
+              encode_q5_0(floats(model.weights.layers[1].k_proj)));
+  std::map<std::string, int64_t> expected;
+  for (const GgufTensor& tensor : made.contents().tensors)
+    if (tensor.shape.size() > 1) ++expected[std::string(info_of(tensor.type).name)];
+  EXPECT_EQ(mixed.substitutes, expected);
+  EXPECT_EQ(expected.at("F16"), 2);
+
+  const Conversion six = export_gguf(folder, file_, {.type = "q6_k", .overwrite = true});
+  EXPECT_EQ(six.substitutes, (std::map<std::string, int64_t>{{"F16", 2}, {"Q8_0", 13}}));
+  EXPECT_TRUE(export_gguf(kTiny, file_, {.type = "q8_0", .overwrite = true}).substitutes.empty());
+  EXPECT_EQ(error(folder, {.type = "q4_0", .overwrite = true}),
+            "model: tensor model.layers.0.mlp.down_proj.weight: blocks of 32 do not divide its "
+            "width of 80");
 }
 
 // llama.cpp scales queries by head_dim whatever the model says; 32 / 8 is two squared.
