@@ -53,8 +53,11 @@ std::vector<Token> merged_pieces(const Model& model, std::span<const ScoredPiece
 // Every way to cut a few pieces into two strings, and then those into pieces.
 class Cutter {
  public:
-  Cutter(const Model& model, std::span<const ScoredPiece> pieces)
-      : model_(model), pieces_(pieces) {}
+  // `merged`: the pieces that merges may use.
+  Cutter(const Model& model, std::span<const ScoredPiece> pieces, std::span<const Token> merged)
+      : model_(model), pieces_(pieces), merges_(pieces.size()) {
+    for (const Token id : merged) merges_[static_cast<size_t>(id)] = 1;
+  }
 
   void add(Token id) {
     const std::string_view text = model_.vocabulary.piece(id);
@@ -72,16 +75,13 @@ class Cutter {
 
   // Appends the cuts of all pieces that were added, in order, and forgets them.
   void finish(std::vector<Cut>& cuts) {
-    left_ids_.resize(splits_.size());
-    right_ids_.resize(splits_.size());
-    model_.vocabulary.find_all(lefts_, left_ids_);
-    model_.vocabulary.find_all(rights_, right_ids_);
+    const size_t kept = keep_right_pieces();
+    left_ids_.resize(kept);
+    model_.vocabulary.find_all(std::span(lefts_).first(kept), left_ids_);
     const auto begin = static_cast<std::ptrdiff_t>(cuts.size());
-    for (size_t i = 0; i < splits_.size(); ++i) {
+    for (size_t i = 0; i < kept; ++i) {
       const Token left = left_ids_[i], right = right_ids_[i];
-      if (left == kNoToken || right == kNoToken || !merges(model_, pieces_, left) ||
-          !merges(model_, pieces_, right))
-        continue;
+      if (left == kNoToken || !merges_[static_cast<size_t>(left)]) continue;
       const auto& [id, left_chars, right_chars] = splits_[i];
       if (pieces_[static_cast<size_t>(id)].type == PieceType::kUnused)
         fail("{}: piece {} ({}) is unused but can be merged from others, which is not supported",
@@ -101,8 +101,25 @@ class Cutter {
     Token id;
     uint32_t left_chars, right_chars;
   };
+  // Of every third split the right part is no piece, and the left one need not be looked up. Moves
+  // the others to the front and tells how many they are.
+  size_t keep_right_pieces() {
+    right_ids_.resize(splits_.size());
+    model_.vocabulary.find_all(rights_, right_ids_);
+    size_t kept = 0;
+    for (size_t i = 0; i < splits_.size(); ++i) {
+      const Token right = right_ids_[i];
+      if (right == kNoToken || !merges_[static_cast<size_t>(right)]) continue;
+      splits_[kept] = splits_[i];
+      lefts_[kept] = lefts_[i];
+      right_ids_[kept++] = right;
+    }
+    return kept;
+  }
+
   const Model& model_;
   std::span<const ScoredPiece> pieces_;
+  std::vector<uint8_t> merges_;  // by piece: asked millions of times, so in as few bytes as can be
   std::vector<Split> splits_;
   std::vector<std::string_view> lefts_, rights_;
   std::vector<Token> left_ids_, right_ids_;
@@ -115,7 +132,7 @@ std::vector<Cut> cuts_of(const Model& model, std::span<const ScoredPiece> pieces
   const std::vector<Token> order = merged_pieces(model, pieces);
   const auto score = [&](size_t i) { return pieces[static_cast<size_t>(order[i])].score; };
   std::vector<Cut> cuts;
-  Cutter cutter(model, pieces);
+  Cutter cutter(model, pieces, order);
   for (size_t i = 0; i < order.size(); ++i) {
     cutter.add(order[i]);
     const bool last = i + 1 == order.size();
