@@ -189,11 +189,6 @@ void read_rope(const Reader& in, Config& config) {
 
 Config read_gguf_config(const GgufContents& contents, const std::string& where) {
   const GgufKeys keys(contents, where);
-  if (const auto files = keys.find_integer("split.count", 0, INT32_MAX); files.value_or(1) > 1)
-    throw Error(
-        ErrorKind::kInput,
-        fmt::format("{}: one of {} files of a split model, which is not supported", where, *files),
-        "llama-gguf-split --merge makes one file of them");
   const Architecture& architecture = find_architecture(keys);
   const Reader in(keys, architecture);
   Config config;

@@ -63,7 +63,7 @@ Provenance provenance_of(const Model& model, std::string settings,
                         .sha256 = {}};
   std::vector<fs::path> files;
   if (model.gguf)
-    files.push_back(from);
+    for (const MappedFile& file : model.gguf->files()) files.push_back(file.path());
   else if (fs::exists(from / kIndex))
     files.push_back(from / kIndex);
   else

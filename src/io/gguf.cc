@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "base/fail.h"
+#include "io/gguf_split.h"
 #include "io/printable.h"
 #include "tensor/tensor.h"
 
@@ -358,13 +359,19 @@ GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& whe
   return contents;
 }
 
-GgufFile::GgufFile(MappedFile file, GgufContents contents)
-    : file_(std::move(file)), contents_(std::move(contents)) {}
+GgufFile::GgufFile(std::vector<MappedFile> files, GgufContents contents)
+    : files_(std::move(files)), contents_(std::move(contents)) {}
 
 GgufFile GgufFile::open(const std::filesystem::path& path) {
-  MappedFile file = MappedFile::open(path);
-  GgufContents contents = parse_gguf(file.bytes(), path.string());
-  return GgufFile(std::move(file), std::move(contents));
+  std::vector<MappedFile> files;
+  files.push_back(MappedFile::open(path));
+  GgufContents contents = parse_gguf(files.front().bytes(), path.string());
+  add_split_parts(files, contents);
+  return GgufFile(std::move(files), std::move(contents));
+}
+
+void GgufFile::release_pages() const {
+  for (const MappedFile& file : files_) file.release_pages();
 }
 
 int64_t GgufTensorDeclaration::byte_size() const {

@@ -92,22 +92,25 @@ struct GgufContents {
 // overlap or lie past the end.
 GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& where);
 
-// A mapped GGUF file. The tensors' bytes are valid while the object lives, moved or not.
+// A mapped GGUF file, or all the files of a split model (gguf_split.h). The tensors' bytes are
+// valid while the object lives, moved or not.
 class GgufFile {
  public:
-  // Throws what MappedFile::open and parse_gguf throw.
+  // Of a split model the first file. Throws what MappedFile::open, parse_gguf and add_split_parts
+  // throw.
   static GgufFile open(const std::filesystem::path& path);
 
   const GgufContents& contents() const { return contents_; }
   // Gives back the memory of the metadata, of which a vocabulary is tens of megabytes.
   void forget_metadata() { GgufMetadata().swap(contents_.metadata); }
-  const std::filesystem::path& path() const { return file_.path(); }
-  void release_pages() const { file_.release_pages(); }  // mapped_file.h
+  const std::filesystem::path& path() const { return files_.front().path(); }
+  const std::vector<MappedFile>& files() const { return files_; }
+  void release_pages() const;  // mapped_file.h
 
  private:
-  GgufFile(MappedFile file, GgufContents contents);
+  GgufFile(std::vector<MappedFile> files, GgufContents contents);
 
-  MappedFile file_;
+  std::vector<MappedFile> files_;
   GgufContents contents_;
 };
 

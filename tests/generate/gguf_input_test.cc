@@ -21,6 +21,7 @@
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
 #include "generate/gguf_vocabulary.h"
+#include "io/checkpoint.h"
 #include "io/gguf.h"
 #include "io/test_files.h"
 #include "quant/decode.h"
@@ -319,8 +320,13 @@ const Damage kDamages[] = {
     {"another architecture",
      [](Parts& p) { p.set("general.architecture", std::string("llama\n")); },
      "key 'general.architecture': 'llama\\x0a' is not supported, expected gemma, gemma2 or gemma3"},
-    {"part of a split model", [](Parts& p) { p.set("split.count", uint16_t{3}); },
-     "one of 3 files of a split model, which is not supported"},
+    {"part of a split model",
+     [](Parts& p) {
+       p.set("split.count", uint16_t{3});
+       p.set("split.no", uint16_t{0});
+       p.set("split.tensors.count", int32_t{80});
+     },
+     "part 1 of 3 of a model, expected a name that ends in -00001-of-00003.gguf"},
     {"no width", [](Parts& p) { p.erase("gemma3.embedding_length"); },
      "key 'gemma3.embedding_length': missing"},
     {"no layers", [](Parts& p) { p.set("gemma3.block_count", uint32_t{0}); },
@@ -488,6 +494,87 @@ TEST_F(GgufInput, DamagedVocabulariesAreRefusedInOneLine) {
         error_of([&] { Engine::load(file_, {}); }, scratch_.path().string() + "/");
     EXPECT_TRUE(found.starts_with(std::string("m.gguf: ") + damage.message)) << found;
   }
+}
+
+// ---- split models
+
+class SplitGguf : public GgufInput {
+ protected:
+  SplitGguf() : whole_(model_of(small(), nullptr, false)) {
+    for (int i = 0; i < 3; ++i) parts_.push_back(part(i));
+    parts_[0].metadata.insert(parts_[0].metadata.end(), whole_.metadata.begin(),
+                              whole_.metadata.end());
+    for (size_t i = 0; i < whole_.tensors.size(); ++i)
+      parts_[1 + (i > 50)].tensors.push_back(whole_.tensors[i]);
+  }
+  Parts part(int number) const {
+    Parts made;
+    made.set("split.no", static_cast<uint16_t>(number));
+    made.set("split.count", uint16_t{3});
+    made.set("split.tensors.count", static_cast<int32_t>(whole_.tensors.size()));
+    return made;
+  }
+  fs::path path(int number) const {
+    return scratch_.path() / fmt::format("m-{:05}-of-00003.gguf", number + 1);
+  }
+  void write() const {
+    for (int i = 0; i < 3; ++i) parts_[static_cast<size_t>(i)].write(path(i));
+  }
+  std::string error(int number = 0) const {
+    return error_of([&] { Engine::load(path(number), {}); }, scratch_.path().string() + "/");
+  }
+
+  Parts whole_;
+  std::vector<Parts> parts_;
+};
+
+TEST_F(SplitGguf, ComputesWhatOneFileDoes) {
+  whole_.write(file_);
+  write();
+  EXPECT_EQ(logits_of(path(0), Compute::kExact), logits_of(file_, Compute::kExact));
+  const auto folder = [&](const fs::path& from, const char* name) {
+    convert_folder(from, scratch_.path() / name, {});
+    return scratch_.read(std::string(name) + "/README.md");
+  };
+  const std::string readme = folder(path(0), "of-parts");
+  for (int i = 0; i < 3; ++i)
+    EXPECT_NE(readme.find("| " + path(i).filename().string() + " | "), std::string::npos) << readme;
+  folder(file_, "of-one");
+  const Checkpoint a = Checkpoint::open(scratch_.path() / "of-parts"),
+                   b = Checkpoint::open(scratch_.path() / "of-one");
+  ASSERT_EQ(a.tensors().size(), b.tensors().size());
+  for (size_t i = 0; i < a.tensors().size(); ++i)
+    EXPECT_TRUE(std::ranges::equal(a.tensors()[i].view.bytes, b.tensors()[i].view.bytes));
+}
+
+TEST_F(SplitGguf, DamagedPartsAreRefusedInOneLine) {
+  write();
+  EXPECT_EQ(error(1), "m-00002-of-00003.gguf: part 2 of 3 of a model");
+  fs::rename(path(2), scratch_.path() / "away");
+  EXPECT_EQ(error(), "m-00003-of-00003.gguf: missing: part 3 of 3 of m-00001-of-00003.gguf");
+  fs::copy(path(1), path(2));
+  EXPECT_EQ(error(), "m-00003-of-00003.gguf: key 'split.no': expected 2, found 1");
+  const auto with = [&](const std::function<void(Parts&)>& damage) {
+    const Parts good = parts_[2];
+    damage(parts_[2]);
+    write();
+    parts_[2] = good;
+    return error();
+  };
+  EXPECT_EQ(with([](Parts& p) { p.set("split.count", uint16_t{4}); }),
+            "m-00003-of-00003.gguf: key 'split.count': expected 3, found 4");
+  EXPECT_EQ(with([](Parts& p) { p.erase("split.no"); }),
+            "m-00003-of-00003.gguf: key 'split.no': missing");
+  EXPECT_EQ(with([](Parts& p) { p.tensors.pop_back(); }),
+            fmt::format("m-00001-of-00003.gguf: key 'split.tensors.count': {}, but the 3 parts "
+                        "have {}",
+                        whole_.tensors.size(), whole_.tensors.size() - 1));
+  const std::string first = whole_.tensors[0].declaration.name;
+  EXPECT_EQ(with([&](Parts& p) { p.tensors[0] = whole_.tensors[0]; }),
+            "m-00003-of-00003.gguf: tensor '" + first + "': is in m-00002-of-00003.gguf too");
+  const std::string bytes = scratch_.read("m-00003-of-00003.gguf");
+  scratch_.write("m-00003-of-00003.gguf", bytes.substr(0, bytes.size() - 100));
+  EXPECT_TRUE(error().starts_with("m-00003-of-00003.gguf: tensor ")) << error();
 }
 
 // Wherever the file ends, and whatever the bytes of its header are, there is one line.
