@@ -1,9 +1,11 @@
 // Folders made of folders: quantised, dequantised, of another type.
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <map>
 #include <set>
 #include <string>
+#include <sys/resource.h>
 #include <vector>
 
 #include <fmt/format.h>
@@ -326,6 +328,33 @@ TEST_F(ConvertFolder, LargeModelsAreCutIntoShards) {
   convert_folder(out_, scratch_.path() / "other", {.dequantize = true});
   EXPECT_EQ(floats(load_model(whole).weights.layers[3].gate_proj),
             floats(load_model(scratch_.path() / "other").weights.layers[3].gate_proj));
+}
+
+// The file size limit stands in for a full disk: the first shard fits, a later one does not.
+TEST_F(ConvertFolder, ALaterShardThatDoesNotFit) {
+  const fs::path in = make();
+  const FolderOptions options{.dtype = "f32", .shard_bytes = 200'000};
+  std::vector<std::pair<std::string, int64_t>> shards;
+  for (const auto& file : convert_folder(in, out_, options).files)
+    if (file.name.ends_with(".safetensors")) shards.emplace_back(file.name, file.bytes);
+  const int64_t first = shards.front().second;
+  const auto later = std::ranges::find_if(shards, [&](const auto& s) { return s.second > first; });
+  ASSERT_NE(later, shards.end());
+  fs::remove_all(out_);
+
+  rlimit old{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+  rlimit limit = old;
+  limit.rlim_cur = static_cast<rlim_t>(first);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const std::string message = error(in, options);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_TRUE(message.starts_with("out.partial/" + later->first + ": cannot write ") &&
+              message.ends_with(": File too large"))
+      << message;
+  EXPECT_EQ(scratch_.names(), std::vector<std::string>{"in"});
 }
 
 TEST_F(ConvertFolder, BytesDoNotDependOnThreads) {
