@@ -210,6 +210,34 @@ def check_conversion(checks: Checks, lapidary: Lapidary, preset: str, work: Path
     checks.compare(f"{preset} dequantised, transformers loads it", mine, transformers_logits(back, ids), BOUND_F32)
 
 
+def check_gguf_folder(checks: Checks, lapidary: Lapidary, name: str, work: Path, positions: int):
+    """The folder made of a GGUF file: transformers computes what lapidary does from the file, with the same ids."""
+    from transformers import AutoTokenizer
+
+    tiny = Path(__file__).parent.parent / "models/tiny"
+    file, folder = work / "tiny.gguf", work / "tiny-of-gguf"
+    for kind in ("bf16", "q8_0"):
+        lapidary.run("convert", tiny, "-o", file, "--type", kind, "--force")
+        lapidary.run("convert", file, "-o", folder, "--dtype", "f32", "--force")
+        ids = fixed_ids(folder, positions)
+        ours, _ = lapidary.logits(file, ids, work / "tiny.safetensors")
+        checks.compare(f"{name} {kind}, transformers runs its folder", ours, transformers_logits(folder, ids), BOUND_F32)
+    source = work / "tokenizer-model"  # what the tokenizer.json was made from, which transformers reads otherwise
+    source.mkdir()
+    for file in (tiny / "tokenizer.model", folder / "config.json"):
+        shutil.copy(file, source)
+    original, made = (AutoTokenizer.from_pretrained(path) for path in (source, folder))
+    texts = [text for text in json.loads((tiny.parent.parent / "tests/golden/tokenizer/strings.json").read_text())
+             if "\u2581" not in text]  # fmt: skip
+    wrong = [text for text in texts if original(text).input_ids != made(text).input_ids]
+    detail = f"{len(texts)} texts, {len(wrong)} with other ids" + (f", as {wrong[0]!r}" if wrong else "")
+    checks.report(f"{name}, tokenizer.model in transformers", not wrong, detail)
+    turns = [{"role": "user", "content": "Hello"}]
+    shown = [tokenizer.apply_chat_template(turns, tokenize=False)
+             for tokenizer in (AutoTokenizer.from_pretrained(tiny), made)]  # fmt: skip
+    checks.report(f"{name}, chat template in transformers", shown[0] == shown[1], repr(shown[1]))
+
+
 def convert_with_mlx(convert, source: Path, target: Path, options):
     """mlx_lm.convert of a folder without a tokenizer: it is handed one that has nothing to save."""
     from mlx_lm.utils import load_model
@@ -257,6 +285,7 @@ def main():
     checks, lapidary = Checks(), Lapidary(args.lapidary)
     runs = [(check_shared_cache, "hub", 0)]
     runs += [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
+    runs.append((check_gguf_folder, "tiny.gguf", args.positions))
     runs.append((check_quality, (args.preset or PRESETS)[0], args.positions))
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))

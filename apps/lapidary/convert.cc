@@ -76,12 +76,15 @@ void setup(CLI::App& verb, Options& o) {
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "A conversion ends with a check: the result is read again, every weight is compared, and the "
-      "same tokens go through both models (of a folder; of GGUF the weights alone). What fails is "
-      "not put in place.\n"
+      "same tokens go through both models. What fails is not put in place.\n"
       "\n"
       "A recipe's file has patterns of module paths, of which the first that fits decides:\n"
       "  {\"*.v_proj\": {\"bits\": 6}, \"model.embed_tokens\": {\"bits\": 8, \"group_size\": 32},\n"
       "   \"*.layers.0.*\": false}\n"
+      "\n"
+      "A GGUF file becomes a folder: dense, in bf16 where it was quantised, unless --dtype or "
+      "--bits "
+      "say otherwise.\n"
       "\n"
       "GGUF is what llama.cpp reads. The tokenizer goes into the file; for a folder without one a "
       "placeholder does, with which token ids work and text means nothing.\n"
@@ -90,7 +93,8 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary convert ~/models/gemma-3-1b-it -o 1b-4bit --bits 4\n"
       "  lapidary convert ~/models/gemma-3-1b-it -o 1b-mixed --recipe mixed_4_6\n"
       "  lapidary convert 1b-4bit -o 1b-dense --dequantize --dtype bf16\n"
-      "  lapidary convert ~/models/gemma-3-4b-it -o 4b.gguf --type q4_k_m");
+      "  lapidary convert ~/models/gemma-3-4b-it -o 4b.gguf --type q4_k_m\n"
+      "  lapidary convert 4b-Q8_0.gguf -o 4b --bits 4");
 }
 
 bool is_gguf(const Options& o) {
@@ -130,16 +134,14 @@ Conversion convert(const Options& o, const Watch& watch) {
 }
 
 Json check_json(const ConversionCheck& check) {
-  Json json = {{"weight_error", check.weight_error},
-               {"worst_tensor", check.worst_tensor},
-               {"worst_tensor_error", check.worst_tensor_error},
-               {"tokens", check.tokens}};
-  if (check.tokens == 0) return json;
-  json["kld_mean"] = check.kld_mean;
-  json["top1_agreement"] = check.top1_agreement;
-  json["logit_error"] = check.logit_error;
-  json["logit_error_limit"] = check.logit_error_limit;
-  return json;
+  return {{"weight_error", check.weight_error},
+          {"worst_tensor", check.worst_tensor},
+          {"worst_tensor_error", check.worst_tensor_error},
+          {"tokens", check.tokens},
+          {"kld_mean", check.kld_mean},
+          {"top1_agreement", check.top1_agreement},
+          {"logit_error", check.logit_error},
+          {"logit_error_limit", check.logit_error_limit}};
 }
 
 Json result_json(const Options& o, const Conversion& made, double seconds) {
@@ -148,10 +150,10 @@ Json result_json(const Options& o, const Conversion& made, double seconds) {
     files.push_back({{"name", file.name}, {"bytes", file.bytes}});
   Json json = {
       {"input", o.input}, {"output", o.output}, {"format", is_gguf(o) ? "gguf" : "folder"}};
-    json["substitutes"] = made.substitutes;
   if (is_gguf(o)) {
     json["type"] = o.type.value_or("f16");
     json["vocabulary"] = made.placeholder_vocabulary ? "placeholder" : "tokenizer";
+    json["substitutes"] = made.substitutes;
   }
   json["tensors"] = made.tensors;
   json["changed"] = made.changed;
@@ -165,6 +167,9 @@ Json result_json(const Options& o, const Conversion& made, double seconds) {
   return json;
 }
 
+void print_result(const Options& o, const Conversion& made, double seconds) {
+  note(fmt::format("{}: {} tensors, {}, {:.2f} bits per weight, in {:.1f} s", o.output,
+                   made.tensors, bytes_text(made.bytes), made.bits_per_weight, seconds));
   if (!made.substitutes.empty()) {
     std::vector<std::string> counts;
     for (const auto& [type, tensors] : made.substitutes)
@@ -172,18 +177,13 @@ Json result_json(const Options& o, const Conversion& made, double seconds) {
     note(fmt::format("tensors of widths that {}'s blocks do not divide: {}", *o.type,
                      fmt::join(counts, ", ")));
   }
-void print_result(const Options& o, const Conversion& made, double seconds) {
-  note(fmt::format("{}: {} tensors, {}, {:.2f} bits per weight, in {:.1f} s", o.output,
-                   made.tensors, bytes_text(made.bytes), made.bits_per_weight, seconds));
   if (!made.check) return note("not checked");
   const ConversionCheck& check = *made.check;
-  std::string text =
-      fmt::format("checked: weights differ by {:.3g} %, most in {} ({:.3g} %)",
-                  100 * check.weight_error, check.worst_tensor, 100 * check.worst_tensor_error);
-  if (check.tokens > 0)
-    text += fmt::format("; over {} tokens KLD {:.3g}, the same likeliest token {:.0f} %",
-                        check.tokens, check.kld_mean, 100 * check.top1_agreement);
-  note(text);
+  note(
+      fmt::format("checked: weights differ by {:.3g} %, most in {} ({:.3g} %); over {} tokens KLD "
+                  "{:.3g}, the same likeliest token {:.0f} %",
+                  100 * check.weight_error, check.worst_tensor, 100 * check.worst_tensor_error,
+                  check.tokens, check.kld_mean, 100 * check.top1_agreement));
 }
 
 int run(const Options& o) {

@@ -21,9 +21,12 @@ class ConversionMemory {
   explicit ConversionMemory(int threads) : threads_(threads) {}
 
   void add_tensor(int64_t rows, int64_t cols, const RowEncoder& encoder);
-  // The checks of convert_check.h; `tokenizer`: that of the folder is loaded for it.
+  // The checks of convert_check.h.
   void add_weights_check(const Config& config);
-  void add_logits_check(const Config& config, bool tokenizer);
+  void add_logits_check(const Config& config);
+  // The vocabulary of a folder, or of a GGUF file that becomes one, while it is read.
+  void add_tokenizer(const std::filesystem::path& folder, int64_t tokens);
+  void add_gguf_vocabulary(int64_t tokens);
 
   int64_t bytes() const;
   // Throws Error{kResource} naming `what` when they are not there.

@@ -26,17 +26,18 @@ struct TensorPair {
   RowSource after;
   int64_t block_values = 1;
   double error_share = 0;
+  bool matrix = true;  // of the text model: its errors reach the logits
 };
 
-// Compares all weights and sets the weight_* fields. `after_piece` is called with the values
-// compared since the last call. Throws Error{kInput} naming `where` and the tensor whose error is
-// larger than its encoding makes it, or not a number.
+// Compares all weights and sets the weight_* fields and logit_error_limit. `after_piece` is called
+// with the values compared since the last call. Throws Error{kInput} naming `where` and the tensor
+// whose error is larger than its encoding makes it, or not a number, or is not what rounding makes.
 void check_weights(std::span<const TensorPair> tensors, const std::string& where, ThreadPool& pool,
                    ConversionCheck& check, const std::function<void(int64_t)>& after_piece);
 
 // The same tokens through both models in f32, a layer's weights in memory at a time; sets the other
-// fields. check.weight_error must be known: what the logits may differ by follows from it. Throws
-// Error{kInput} naming `where` when they differ by more.
+// fields. Throws Error{kInput} naming `where` when the logits differ by more than
+// check.logit_error_limit, which check_weights has set.
 void check_logits(const Model& before, const Model& after, std::span<const Token> tokens,
                   const std::string& where, int threads, ConversionCheck& check,
                   const Watch& watch);

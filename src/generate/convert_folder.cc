@@ -50,8 +50,12 @@ ConversionMemory memory_of(const Model& model, const ConversionPlan& plan, bool 
       memory.add_tensor(tensor.matrix.rows, tensor.matrix.cols, tensor.encoder());
   if (check) {
     memory.add_weights_check(model.config);
-    memory.add_logits_check(model.config, model.gguf || Tokenizer::present(in));
+    memory.add_logits_check(model.config);
   }
+  if (model.gguf)
+    memory.add_gguf_vocabulary(model.config.vocab_size);
+  else if (check && Tokenizer::present(in))
+    memory.add_tokenizer(in, model.config.vocab_size);
   return memory;
 }
 
@@ -130,7 +134,8 @@ ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
     if (tensor.copied()) continue;
     const RowEncoder encoder = tensor.encoder();
     pairs.push_back({tensor.name, tensor.values ? *tensor.values : rows_of(tensor.matrix),
-                     rows_of(after[i]), encoder.block_values, encoder.error_share});
+                     rows_of(after[i]), encoder.block_values, encoder.error_share,
+                     tensor.in_text_model()});
   }
   ConversionCheck check;
   check_weights(pairs, folder.string(), stream.pool(), check, [&](int64_t weights) {
@@ -187,12 +192,12 @@ void check_target(const fs::path& in, const fs::path& out, bool overwrite) {
 
 Conversion convert_folder(const fs::path& in, const fs::path& out, const FolderOptions& given,
                           const Watch& watch) {
+  check_model_path(in);
   check_folder_options(given, in.extension() == ".gguf" || fs::is_regular_file(in));
   check_target(in, out, given.overwrite);
   Model model = load_model(in);
   FolderOptions options = given;
   if (model.gguf && options.dtype.empty()) options.dtype = dtype_from_gguf(model);
-  check_model_path(in);
   const ConversionPlan plan = plan_conversion(model, options, in.string());
   return write_folder(model, plan, out, options, settings_text(options), watch);
 }

@@ -167,8 +167,10 @@ std::map<std::string, int64_t> substitutes(const std::vector<Part>& parts) {
 }
 
 ConversionCheck check_file(const Model& model, const Format& format, const std::vector<Part>& parts,
-                           const fs::path& path, ThreadPool& pool, ConversionProgress& progress) {
-  const Model result = load_model(path);
+                           const fs::path& path, ThreadPool& pool, ConversionProgress& progress,
+                           const Watch& watch) {
+  Model result = load_model(path);
+  result.gguf->forget_metadata();
   const std::vector<Part> after = list_parts(result, format, 1);
   std::vector<TensorPair> pairs;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -177,7 +179,7 @@ ConversionCheck check_file(const Model& model, const Format& format, const std::
     if (result.gguf->contents().find_tensor(name)->type != part.type->type)
       fail("{}: tensor {} is of another type", path.string(), name);
     pairs.push_back({name, part.source, after[i].source, part.type->encoder.block_values,
-                     part.type->encoder.error_share});
+                     part.type->encoder.error_share, !part.norm});
   }
   ConversionCheck check;
   check_weights(pairs, path.string(), pool, check, [&](int64_t weights) {
@@ -185,6 +187,8 @@ ConversionCheck check_file(const Model& model, const Format& format, const std::
     result.release_pages();
     progress.add(weights);
   });
+  check_logits(model, result, check_tokens(model, model.checkpoint.folder()), path.string(),
+               pool.threads(), check, watch);
   return check;
 }
 
@@ -240,7 +244,7 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
   check_target(file, options.overwrite);
   const Model model = load_model(folder);
   const bool with_vocabulary = Tokenizer::present(folder);
-  const GgufMetadata metadata = metadata_of(model, folder, format, with_vocabulary);
+  GgufMetadata metadata = metadata_of(model, folder, format, with_vocabulary);
   const double query_factor = gguf_query_factor(model.config);
   if (query_factor != 1)
     log(LogLevel::kInfo,
@@ -259,13 +263,19 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
     memory.add_tensor(part.source.rows, part.source.cols, part.type->encoder);
     weights += part.source.rows * part.source.cols;
   }
-  if (options.check) memory.add_weights_check(model.config);
+  if (options.check) {
+    memory.add_weights_check(model.config);
+    memory.add_logits_check(model.config);
+  }
+  if (with_vocabulary) memory.add_tokenizer(folder, model.config.vocab_size);
   memory.check(folder);
 
   Staging staging(file);
   const fs::path name = file.filename(), path = staging.path() / name;
   ConversionProgress progress(watch, weights * (options.check ? 2 : 1));
   GgufWriter writer(path, metadata, declarations(model.config, parts));
+  GgufMetadata().swap(metadata);  // tens of megabytes of small pieces
+  ::malloc_trim(0);
   for (const Part& part : parts) {
     int64_t done = 0;
     stream.write(
@@ -288,8 +298,9 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                   .placeholder_vocabulary = !with_vocabulary,
                   .substitutes = substitutes(parts)};
   if (options.check)
-    made.check = checked(
-        staging, [&] { return check_file(model, format, parts, path, stream.pool(), progress); });
+    made.check = checked(staging, [&] {
+      return check_file(model, format, parts, path, stream.pool(), progress, watch);
+    });
   watch.throw_if_stopped();
   staging.commit_file(name);
   return made;

@@ -457,7 +457,7 @@ class ScoreAndShow(Case):
                                          "changed", "files", "bytes", "bits_per_weight", "check",
                                          "memory_forecast_bytes", "peak_rss_bytes", "seconds"})
         self.assertEqual(document["files"], [{"name": "tiny.gguf", "bytes": document["bytes"]}])
-        self.assertEqual(document["check"]["tokens"], 0)
+        self.assertEqual(document["check"]["tokens"], 24)
         self.assertTrue(0.001 < document["check"]["weight_error"] < 0.01, document)
         self.assertEqual((document["format"], document["type"], document["vocabulary"]), ("gguf", "q8_0", "tokenizer"))
         data = file.read_bytes()

@@ -129,6 +129,23 @@ class Conversions(Case):
                          *out)
         self.assertEqual(self.names(), {"text"})
 
+    def test_a_gguf_file_becomes_a_folder(self):
+        file, out = self.folder / "tiny.gguf", self.folder / "tiny"
+        self.ok("convert", TINY, "-o", file, "--type", "f32", "--quiet")
+        document = json.loads(self.ok("convert", file, "-o", out, "--json").stdout)
+        self.assertEqual((document["format"], document["check"]["tokens"]), ("folder", 24))
+        self.assertTrue((out / "tokenizer.model").is_file())
+        same = ("generate", "-p", "JULIET:", "-n", "12", "--temp", "0", "-m")
+        self.assertEqual(self.ok(*same, out).stdout, self.ok(*same, TINY).stdout)
+        self.refused(1, f"{out}: is there already", "convert", file, "-o", out)
+        self.refused(2, "--type is for GGUF files", "convert", file, "-o", self.folder / "x", "--type", "f16")
+
+    def test_gguf_is_checked_by_tokens_too(self):
+        document = json.loads(self.ok("convert", TINY, "-o", self.folder / "x.gguf", "--type", "q8_0", "--json").stdout)
+        self.assertEqual(document["check"]["tokens"], 24)
+        self.assertTrue(0 < document["check"]["kld_mean"] < 0.01, document)
+        self.assertLess(document["check"]["logit_error"], document["check"]["logit_error_limit"])
+
     def test_another_architecture_is_named(self):
         for file in TINY.iterdir():
             shutil.copy(file, self.folder / file.name)

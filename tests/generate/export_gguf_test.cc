@@ -409,6 +409,20 @@ TEST_F(ExportGguf, WidthsThatBlocksOf256DoNotDivide) {
             "width of 80");
 }
 
+// The same tokens go through the file and the folder.
+TEST_F(ExportGguf, EndsWithLogits) {
+  const auto check = [&](const char* type) {
+    return *export_gguf(kTiny, file_, {.type = type, .overwrite = true}).check;
+  };
+  EXPECT_EQ(check("f32").tokens, 24);
+  EXPECT_LT(check("f32").logit_error, 1e-6);
+  EXPECT_EQ(check("bf16").top1_agreement, 1);
+  const ConversionCheck coarse = check("q4_0");
+  EXPECT_GT(coarse.kld_mean, check("q8_0").kld_mean);
+  EXPECT_GT(coarse.logit_error, 0.01);
+  EXPECT_LT(coarse.logit_error, coarse.logit_error_limit);
+}
+
 // llama.cpp scales queries by head_dim whatever the model says; 32 / 8 is two squared.
 TEST_F(ExportGguf, QueryScaleGoesIntoTheWeights) {
   for (const auto& [name, scaled, kept] :
