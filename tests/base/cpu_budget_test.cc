@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/scratch_folder.h"
+
 namespace lapidary {
 namespace {
 
@@ -11,12 +13,12 @@ namespace fs = std::filesystem;
 
 class Cgroups : public ::testing::Test {
  protected:
-  void SetUp() override { fs::remove_all(root); }
   void write(const fs::path& file, const std::string& text) {
     fs::create_directories((root / file).parent_path());
     std::ofstream(root / file) << text;
   }
-  const fs::path root = fs::path(::testing::TempDir()) / "cgroup";
+  const ScratchFolder scratch;
+  const fs::path& root = scratch.path();
 };
 
 TEST_F(Cgroups, TheLeastLimitOnTheWayUpCounts) {

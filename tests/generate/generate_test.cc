@@ -1,8 +1,8 @@
 #include "lapidary/generate.h"
 
 #include <filesystem>
+#include <memory>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 #include <fmt/format.h>
@@ -11,6 +11,7 @@
 #include "lapidary/error.h"
 #include "lapidary/synth.h"
 
+#include "base/scratch_folder.h"
 #include "generate/stop_matcher.h"
 
 namespace lapidary {
@@ -74,8 +75,8 @@ TEST(StopMatcher, HoldsBackOnlyWhatMayBecomeAStop) {
 class Generate : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / fmt::format("lapidary-generate-{}", ::getpid());
-    fs::remove_all(folder_);
+    scratch_ = std::make_unique<ScratchFolder>();
+    const fs::path folder = scratch_->path() / "model";
     const fs::path tiny = LAPIDARY_SOURCE_DIR "/models/tiny";
     ShapeOverrides o;
     o.layers = 2;
@@ -86,15 +87,15 @@ class Generate : public ::testing::Test {
     o.head_dim = 32;
     o.vocab = Tokenizer::load(tiny).size();
     o.window = 16;
-    synthesize(with_overrides(preset("gemma-3-270m"), o), {}, folder_);
-    fs::copy(tiny / "tokenizer.json", folder_ / "tokenizer.json");
+    synthesize(with_overrides(preset("gemma-3-270m"), o), {}, folder);
+    fs::copy(tiny / "tokenizer.json", folder / "tokenizer.json");
     EngineOptions options;
     options.threads = 2;
-    engine_ = Engine::load(folder_, options);
+    engine_ = Engine::load(folder, options);
   }
   static void TearDownTestSuite() {
     engine_.reset();
-    fs::remove_all(folder_);
+    scratch_.reset();
   }
 
   static std::vector<Token> prompt() {
@@ -110,7 +111,7 @@ class Generate : public ::testing::Test {
     return o;
   }
 
-  static inline fs::path folder_;
+  static inline std::unique_ptr<ScratchFolder> scratch_;
   static inline std::shared_ptr<const Engine> engine_;
 };
 

@@ -15,6 +15,7 @@
 
 #include "base/float16.h"
 #include "base/json.h"
+#include "base/scratch_folder.h"
 #include "gemma/load.h"
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
@@ -68,11 +69,8 @@ void add_norm(const std::string& name, const std::vector<float>& norm,
   out.push_back(std::move(tensor));
 }
 
-// models/tiny with every matrix in an affine format.
-fs::path quantized_tiny(const AffineFormat& format) {
-  const fs::path folder =
-      fs::path(::testing::TempDir()) / fmt::format("tiny-{}-{}", format.bits, format.group);
-  fs::create_directories(folder);
+// Puts models/tiny with every matrix in an affine format into `folder`.
+void write_quantized_tiny(const AffineFormat& format, const fs::path& folder) {
   const Model model = load_model(kRoot / "models/tiny");
   std::vector<NamedBytes> tensors;
   visit_tensors(model.config, model.weights,
@@ -90,7 +88,6 @@ fs::path quantized_tiny(const AffineFormat& format) {
   Json config = read_json_file(kRoot / "models/tiny/config.json");
   config["quantization"] = {{"bits", format.bits}, {"group_size", format.group}};
   std::ofstream(folder / "config.json") << config.dump();
-  return folder;
 }
 
 std::vector<double> log_probabilities(std::span<const float> logits) {
@@ -131,8 +128,10 @@ TEST(Quality, FastKeepsTheDistributionsOfTheQuantisedBuiltInModel) {
   const auto text = test_text();
   for (const AffineFormat format :
        {AffineFormat{4, 64}, AffineFormat{4, 32}, AffineFormat{8, 64}}) {
+    const ScratchFolder folder;
+    write_quantized_tiny(format, folder.path());
     const double divergence =
-        mean_divergence(quantized_tiny(format), text, {.compute = Compute::kFast, .threads = 2});
+        mean_divergence(folder.path(), text, {.compute = Compute::kFast, .threads = 2});
     RecordProperty(fmt::format("kld_{}_{}", format.bits, format.group),
                    fmt::format("{:.2e}", divergence));
     EXPECT_LE(divergence, 0.002) << format.bits << " bits, groups of " << format.group;

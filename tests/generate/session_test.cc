@@ -8,7 +8,6 @@
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -17,6 +16,7 @@
 #include "lapidary/error.h"
 
 #include "base/rng.h"
+#include "base/scratch_folder.h"
 
 namespace lapidary {
 namespace {
@@ -153,7 +153,8 @@ TEST_P(SessionTest, TrimmingAForkLeavesTheOriginAsItWas) {
 }
 
 TEST_P(SessionTest, RestoreThenContinueEqualsNeverStopped) {
-  const fs::path file = fs::path(::testing::TempDir()) / ("session-" + std::to_string(::getpid()));
+  const ScratchFolder scratch;
+  const fs::path file = scratch.path() / "session";
   for (size_t at : {0, 1, 64, 77, 300}) {
     Session session(engine, 1000);
     session.append(first(at));
@@ -164,7 +165,6 @@ TEST_P(SessionTest, RestoreThenContinueEqualsNeverStopped) {
     EXPECT_TRUE(same_bits(restored.append(part(at, at + 60)), straight(at + 60))) << at;
     EXPECT_TRUE(same_bits(session.append(part(at, at + 60)), restored.logits()));
   }
-  fs::remove(file);
 }
 
 TEST_P(SessionTest, SyncComputesOnlyWhatIsNew) {
@@ -242,7 +242,8 @@ TEST_P(SessionTest, AStopRequestLeavesTheSessionAtAChunk) {
 }
 
 TEST(Snapshot, OfAnotherModelOrCacheOrDamagedIsRefused) {
-  const fs::path file = fs::path(::testing::TempDir()) / ("snapshot-" + std::to_string(::getpid()));
+  const ScratchFolder scratch;
+  const fs::path file = scratch.path() / "snapshot";
   const auto engine = Engine::load(kGolden / "mlx-4bit-g64", {});
   Session session(engine);
   session.append(random_tokens(30, engine->config().vocab_size));
@@ -263,7 +264,6 @@ TEST(Snapshot, OfAnotherModelOrCacheOrDamagedIsRefused) {
               Session::restore(engine, kGolden / "mlx-4bit-g64/model.safetensors");
             }).find("not a saved session"),
             std::string::npos);
-  fs::remove(file);
 }
 
 TEST(EngineLoad, NamesWhatIsWrong) {

@@ -5,7 +5,6 @@
 #include <iterator>
 #include <map>
 #include <string>
-#include <unistd.h>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -14,6 +13,8 @@
 #include "lapidary/error.h"
 #include "lapidary/session.h"
 
+#include "base/scratch_folder.h"
+
 namespace lapidary {
 namespace {
 
@@ -21,14 +22,6 @@ namespace fs = std::filesystem;
 
 class Synth : public ::testing::Test {
  protected:
-  void SetUp() override {
-    root_ = fs::temp_directory_path() /
-            fmt::format("lapidary-synth-{}-{}", ::getpid(),
-                        ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(root_);
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
   static Config small(const std::string& name) {
     ShapeOverrides o;
     o.layers = 7;
@@ -51,7 +44,8 @@ class Synth : public ::testing::Test {
     return files;
   }
 
-  fs::path root_;
+  const ScratchFolder scratch_;
+  const fs::path root_ = scratch_.path() / "root";
 };
 
 // config.json as written by the presets reads back as what was written: all ten, all fields.

@@ -1,6 +1,5 @@
 // tokenizer.model, compared with libsentencepiece itself on models that its trainer makes here.
 #include <cmath>
-#include <fstream>
 #include <unordered_map>
 
 #include <gtest/gtest.h>
@@ -8,6 +7,7 @@
 #include <sentencepiece_trainer.h>
 
 #include "base/rng.h"
+#include "base/scratch_folder.h"
 #include "test_tokenizers.h"
 #include "text/model.h"
 
@@ -188,12 +188,10 @@ TEST(SentencePieceModel, NoCutOrFlippedByteCrashes) {
 }
 
 TEST(SentencePieceModel, LoadsFromAFolder) {
-  const std::filesystem::path folder = testing::TempDir() + "lapidary_tokenizer_model";
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "tokenizer.model", std::ios::binary) << gemma_like();
-  EXPECT_TRUE(Tokenizer::present(folder));
-  EXPECT_EQ(Tokenizer::load(folder).size(), 600);
-  std::filesystem::remove_all(folder);
+  const ScratchFolder folder;
+  folder.write("tokenizer.model", gemma_like());
+  EXPECT_TRUE(Tokenizer::present(folder.path()));
+  EXPECT_EQ(Tokenizer::load(folder.path()).size(), 600);
 }
 
 std::vector<ScoredPiece> tiny_pieces(std::vector<std::string>& storage) {

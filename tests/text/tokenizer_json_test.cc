@@ -1,8 +1,7 @@
 // What a tokenizer.json must not be, and how each fault is told.
-#include <fstream>
-
 #include <gtest/gtest.h>
 
+#include "base/scratch_folder.h"
 #include "test_tokenizers.h"
 
 namespace lapidary {
@@ -24,28 +23,27 @@ TEST(TokenizerJson, MergesAreStringsOrPairs) {
 }
 
 TEST(TokenizerJson, MissingFileAndFolder) {
-  const std::string folder = testing::TempDir() + "lapidary_no_such_folder";
+  const ScratchFolder scratch;
+  const std::string folder = scratch.path() / "none";
   EXPECT_FALSE(Tokenizer::present(folder));
   EXPECT_EQ(error_of([&] { Tokenizer::load(folder); }),
             folder + ": no tokenizer.json or tokenizer.model there");
 }
 
 TEST(TokenizerJson, LoadsFromAFileOfAnySize) {
-  const std::filesystem::path folder = testing::TempDir() + "lapidary_tokenizer_json";
-  std::filesystem::create_directories(folder);
+  const ScratchFolder scratch;
+  const std::filesystem::path& folder = scratch.path();
   const std::string text = tiny_json().dump();
   for (const size_t size : {size_t{8192}, size_t{8191}, size_t{8150}, size_t{8100}, size_t{0}}) {
     ASSERT_LT(text.size(), 8000u);
-    std::ofstream(folder / "tokenizer.json", std::ios::binary)
-        << text << std::string(size > 0 ? size - text.size() : 0, ' ');
+    scratch.write("tokenizer.json", text + std::string(size > 0 ? size - text.size() : 0, ' '));
     EXPECT_TRUE(Tokenizer::present(folder));
     EXPECT_EQ(pieces_of(Tokenizer::load(folder), Tokenizer::load(folder).encode("abc")), "abc");
   }
-  std::ofstream(folder / "tokenizer.json") << text.substr(0, 3000);
+  scratch.write("tokenizer.json", text.substr(0, 3000));
   const std::string error = error_of([&] { Tokenizer::load(folder); });
   EXPECT_TRUE(error.starts_with((folder / "tokenizer.json").string() + ": not valid JSON"))
       << error;
-  std::filesystem::remove_all(folder);
 }
 
 TEST(TokenizerJson, NotJson) {
