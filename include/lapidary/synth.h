@@ -20,7 +20,8 @@ Config preset(const std::string& name);
 
 // Sizes to use in place of a preset's; layers follow the family's pattern of kinds.
 struct ShapeOverrides {
-  std::optional<int> layers, hidden, ffn, heads, kv_heads, head_dim, vocab, window;
+  std::optional<int> layers = {}, hidden = {}, ffn = {}, heads = {}, kv_heads = {}, head_dim = {},
+                     vocab = {}, window = {};
 };
 // Throws Error{kUsage} naming the size that cannot be.
 Config with_overrides(Config config, const ShapeOverrides& overrides);

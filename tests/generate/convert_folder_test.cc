@@ -20,10 +20,10 @@
 #include "gemma/load.h"
 #include "generate/convert_check.h"
 #include "generate/recipe.h"
+#include "generate/small_models.h"
 #include "io/hash.h"
 #include "io/staging.h"
 #include "io/test_files.h"
-#include "kernels/kernels.h"
 #include "quant/affine.h"
 
 namespace lapidary {
@@ -34,28 +34,12 @@ namespace fs = std::filesystem;
 const fs::path kTiny = LAPIDARY_SOURCE_DIR "/models/tiny";
 const fs::path kGolden = LAPIDARY_SOURCE_DIR "/tests/golden";
 
-std::vector<float> floats(const WeightMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
-  for (int64_t row = 0; row < matrix.rows; ++row)
-    supported_kernels()[0]->dequantize_row(matrix, row, values.data() + row * matrix.cols);
-  return values;
-}
-
 class ConvertFolder : public ::testing::Test {
  protected:
   ~ConvertFolder() override { set_log_sink({}); }
 
   static Config small() {
-    ShapeOverrides o;
-    o.layers = 8;
-    o.hidden = 128;
-    o.ffn = 256;
-    o.heads = 2;
-    o.kv_heads = 1;
-    o.head_dim = 64;
-    o.vocab = 300;
-    o.window = 32;
-    return with_overrides(preset("gemma-3-1b"), o);
+    return small_config("gemma-3-1b", {.layers = 8, .hidden = 128, .ffn = 256, .window = 32});
   }
   fs::path make(const SynthOptions& options = {.dtype = "bf16"}, const char* name = "in") {
     const fs::path folder = scratch_.path() / name;

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
+#include "generate/small_models.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
 #include "io/test_files.h"
@@ -79,13 +80,6 @@ std::vector<float> floats(const TensorView& view) {
   return values;
 }
 
-std::vector<float> floats(const WeightMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
-  for (int64_t row = 0; row < matrix.rows; ++row)
-    supported_kernels()[0]->dequantize_row(matrix, row, values.data() + row * matrix.cols);
-  return values;
-}
-
 template <class T>
 T value(const GgufContents& contents, const std::string& key) {
   const GgufValue* found = contents.find(key);
@@ -115,15 +109,7 @@ class ExportGguf : public ::testing::Test {
   }
 
   static Config small(const std::string& name = "gemma-3-1b") {
-    ShapeOverrides o;
-    o.layers = 2;
-    o.hidden = 64;
-    o.ffn = 96;
-    o.heads = 2;
-    o.kv_heads = 1;
-    o.head_dim = 32;
-    o.vocab = 300;
-    return with_overrides(preset(name), o);
+    return small_config(name, {.layers = 2, .hidden = 64, .ffn = 96});
   }
   fs::path make(const Config& config, const SynthOptions& options = {.dtype = "f32"}) {
     const fs::path folder = scratch_.path() / "model";

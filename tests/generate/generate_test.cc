@@ -12,6 +12,7 @@
 #include "lapidary/synth.h"
 
 #include "base/scratch_folder.h"
+#include "generate/small_models.h"
 #include "generate/stop_matcher.h"
 
 namespace lapidary {
@@ -78,16 +79,10 @@ class Generate : public ::testing::Test {
     scratch_ = std::make_unique<ScratchFolder>();
     const fs::path folder = scratch_->path() / "model";
     const fs::path tiny = LAPIDARY_SOURCE_DIR "/models/tiny";
-    ShapeOverrides o;
-    o.layers = 2;
-    o.hidden = 64;
-    o.ffn = 64;
-    o.heads = 2;
-    o.kv_heads = 1;
-    o.head_dim = 32;
-    o.vocab = Tokenizer::load(tiny).size();
-    o.window = 16;
-    synthesize(with_overrides(preset("gemma-3-270m"), o), {}, folder);
+    const int vocab = Tokenizer::load(tiny).size();
+    synthesize(small_config("gemma-3-270m",
+                            {.layers = 2, .hidden = 64, .ffn = 64, .vocab = vocab, .window = 16}),
+               {}, folder);
     fs::copy(tiny / "tokenizer.json", folder / "tokenizer.json");
     EngineOptions options;
     options.threads = 2;

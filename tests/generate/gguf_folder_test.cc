@@ -16,9 +16,9 @@
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
 #include "generate/gguf_vocabulary.h"
+#include "generate/small_models.h"
 #include "io/hash.h"
 #include "io/test_files.h"
-#include "kernels/kernels.h"
 
 namespace lapidary {
 namespace {
@@ -26,13 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kTiny = LAPIDARY_SOURCE_DIR "/models/tiny";
-
-std::vector<float> floats(const WeightMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
-  for (int64_t row = 0; row < matrix.rows; ++row)
-    supported_kernels()[0]->dequantize_row(matrix, row, values.data() + row * matrix.cols);
-  return values;
-}
 
 class GgufFolder : public ::testing::Test {
  protected:
@@ -186,16 +179,9 @@ TEST_F(GgufFolder, TheTokenizerGivesTheSameIds) {
 }
 
 TEST_F(GgufFolder, WithoutAVocabularyThereIsNoTokenizer) {
-  ShapeOverrides o;
-  o.layers = 2;
-  o.hidden = 64;
-  o.ffn = 96;
-  o.heads = 2;
-  o.kv_heads = 1;
-  o.head_dim = 32;
-  o.vocab = 300;
   const fs::path in = scratch_.path() / "in";
-  synthesize(with_overrides(preset("gemma-2-2b"), o), {.dtype = "f32"}, in);
+  synthesize(small_config("gemma-2-2b", {.layers = 2, .hidden = 64, .ffn = 96}), {.dtype = "f32"},
+             in);
   export_gguf(in, file_, {.type = "f32"});
   const Conversion made = convert_folder(file_, out_, {});
   EXPECT_FALSE(Tokenizer::present(out_));

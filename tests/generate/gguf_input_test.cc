@@ -13,7 +13,6 @@
 #include "lapidary/convert.h"
 #include "lapidary/engine.h"
 #include "lapidary/session.h"
-#include "lapidary/synth.h"
 
 #include "base/float16.h"
 #include "base/json.h"
@@ -21,6 +20,7 @@
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
 #include "generate/gguf_vocabulary.h"
+#include "generate/small_models.h"
 #include "io/checkpoint.h"
 #include "io/gguf.h"
 #include "io/test_files.h"
@@ -75,15 +75,7 @@ struct Parts {
 };
 
 Config small(const std::string& name = "gemma-3-1b", int width = 256) {
-  ShapeOverrides o;
-  o.layers = 7;
-  o.hidden = width;
-  o.ffn = 2 * width;
-  o.heads = 2;
-  o.kv_heads = 1;
-  o.head_dim = width / 2;
-  o.vocab = 300;
-  Config config = with_overrides(preset(name), o);
+  Config config = small_config(name, {.layers = 7, .hidden = width, .ffn = 2 * width});
   config.query_pre_attn_scalar = config.head_dim;
   return config;
 }

@@ -14,6 +14,7 @@
 #include "lapidary/session.h"
 
 #include "base/scratch_folder.h"
+#include "generate/small_models.h"
 
 namespace lapidary {
 namespace {
@@ -23,16 +24,9 @@ namespace fs = std::filesystem;
 class Synth : public ::testing::Test {
  protected:
   static Config small(const std::string& name) {
-    ShapeOverrides o;
-    o.layers = 7;
-    o.hidden = 128;
-    o.ffn = 256;
-    o.heads = 2;
-    o.kv_heads = 1;
-    o.head_dim = 64;
-    o.vocab = 300;
-    if (preset(name).sliding_window > 0) o.window = 32;
-    return with_overrides(preset(name), o);
+    ShapeOverrides sizes{.layers = 7, .hidden = 128, .ffn = 256};
+    if (preset(name).sliding_window > 0) sizes.window = 32;
+    return small_config(name, sizes);
   }
 
   static std::map<std::string, std::string> contents(const fs::path& folder) {
