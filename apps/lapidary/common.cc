@@ -368,4 +368,9 @@ std::string timings_text(const Generation& made) {
       made.finish_reason == FinishReason::kLength ? "length reached" : name_of(made.finish_reason));
 }
 
+std::string agreement_text(const ConversionCheck& check) {
+  return fmt::format("over {} tokens KLD {:.3g}, the same likeliest token {:.0f} %", check.tokens,
+                     check.kld_mean, 100 * check.top1_agreement);
+}
+
 }  // namespace lapidary::cli

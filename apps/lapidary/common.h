@@ -16,6 +16,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "lapidary/convert.h"
 #include "lapidary/engine.h"
 #include "lapidary/generate.h"
 #include "lapidary/hub.h"
@@ -179,5 +180,7 @@ Json timings_json(const Generation& made, double load_seconds);
 // "12 tokens of prompt in 0.10 s (120.0/s), ..."
 std::string timings_text(const Generation& made);
 const char* name_of(FinishReason reason);
+// "over 24 tokens KLD 0.01, ..." of a check that compared tokens
+std::string agreement_text(const ConversionCheck& check);
 
 }  // namespace lapidary::cli

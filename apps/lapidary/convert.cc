@@ -179,11 +179,9 @@ void print_result(const Options& o, const Conversion& made, double seconds) {
   }
   if (!made.check) return note("not checked");
   const ConversionCheck& check = *made.check;
-  note(
-      fmt::format("checked: weights differ by {:.3g} %, most in {} ({:.3g} %); over {} tokens KLD "
-                  "{:.3g}, the same likeliest token {:.0f} %",
-                  100 * check.weight_error, check.worst_tensor, 100 * check.worst_tensor_error,
-                  check.tokens, check.kld_mean, 100 * check.top1_agreement));
+  note(fmt::format("checked: weights differ by {:.3g} %, most in {} ({:.3g} %); {}",
+                   100 * check.weight_error, check.worst_tensor, 100 * check.worst_tensor_error,
+                   agreement_text(check)));
 }
 
 int run(const Options& o) {

@@ -202,9 +202,7 @@ void print_result(const Options& o, const QuantizeOptions& options, const Quanti
                     100 * error / count, 100 * rtn / count, made.modules.size(),
                     count_text(made.calibration_tokens)));
   }
-  if (c.check)
-    note(fmt::format("checked: over {} tokens KLD {:.3g}, the same likeliest token {:.0f} %",
-                     c.check->tokens, c.check->kld_mean, 100 * c.check->top1_agreement));
+  if (c.check) note("checked: " + agreement_text(*c.check));
 }
 
 int run_report(const Options& o) {
