@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""pull, list, rm, cache verify and -m ORG/NAME from outside, with the hub of tools/loopback_hub.py.
-
-    pull_test.py BINARY SOURCE_FOLDER [unittest arguments]
-"""
+"""pull, list, rm, cache verify and -m ORG/NAME from outside, with the hub of tools/loopback_hub.py."""
 import json
 import os
 import pty
@@ -12,18 +9,16 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 from pathlib import Path
 
-BINARY, SOURCE = os.path.abspath(sys.argv[1]), Path(sys.argv[2]).resolve()
-sys.dont_write_bytecode = True
+from program import BINARY, SOURCE, Case, main
+
 sys.path.insert(0, str(SOURCE / "tools"))
 from loopback_hub import Hub, downloads  # noqa: E402
 
 SEGMENT = 32 << 20  # what a pull asks for at once
-FOREIGN = ("LAPIDARY_", "HF_", "HUGGING", "TRANSFORMERS_", "XDG_")
+FOREIGN = ("HF_", "HUGGING", "TRANSFORMERS_", "XDG_")
 
 
 def noise(size):
@@ -31,15 +26,13 @@ def noise(size):
     return b"".join(struct.pack("<Q", i) + block[8:] for i in range(size // len(block)))
 
 
-class Case(unittest.TestCase):
+class HubCase(Case):
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="lapidary-pull-"))
-        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        super().setUp()
         self.models, self.home = self.folder / "models", self.folder / "home"
         self.cache = self.home / "hub"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
-        self.env = clean | {"HF_HOME": str(self.home), "HOME": str(self.folder), "no_proxy": "*",
-                            "LAPIDARY_MODELS": str(SOURCE / "models"), "LAPIDARY_THREADS": "2"}
+        own = {k: v for k, v in self.env.items() if not k.startswith(FOREIGN)}
+        self.env = own | {"HF_HOME": str(self.home), "HOME": str(self.folder), "no_proxy": "*"}
 
     def model(self, name, **files):
         """A model of the hub: file names with _ for the dot."""
@@ -54,22 +47,6 @@ class Case(unittest.TestCase):
         self.env["HF_ENDPOINT"] = hub.url
         return hub
 
-    def run_it(self, *args, env=None, **kwargs):
-        return subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-                              env=self.env | (env or {}), check=False, **kwargs)
-
-    def ok(self, *args, **kwargs):
-        done = self.run_it(*args, **kwargs)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return done
-
-    def refused(self, code, words, *args, **kwargs):
-        done = self.run_it(*args, **kwargs)
-        self.assertEqual(done.returncode, code, done)
-        self.assertEqual(done.stdout, "")
-        self.assertIn(words, done.stderr)
-        return done
-
     def listed(self):
         return {m["model"]: m for m in json.loads(self.ok("list", "--json").stdout)["models"]}
 
@@ -77,7 +54,7 @@ class Case(unittest.TestCase):
         return next(iter(self.cache.glob("*/blobs/*.incomplete")), None)
 
 
-class Pull(Case):
+class Pull(HubCase):
     def test_a_pulled_model_has_a_name(self):
         shutil.copytree(SOURCE / "models/tiny", self.models / "org/tiny")
         hub = self.hub()
@@ -94,7 +71,8 @@ class Pull(Case):
         self.assertEqual(hub.take_log(), [])  # the network is not asked
 
     def test_a_folder_goes_before_a_name(self):
-        self.refused(1, "lapidary pull org/tiny", "tokenize", "-m", "org/tiny", "-p", "x")
+        hint = self.refused(1, "no such model in the cache", "tokenize", "-m", "org/tiny", "-p", "x").stderr
+        self.assertIn("lapidary pull org/tiny", hint)
         shutil.copytree(SOURCE / "models/tiny", self.folder / "org/tiny")
         self.ok("tokenize", "-m", "org/tiny", "-p", "x", cwd=self.folder)
 
@@ -128,7 +106,8 @@ class Pull(Case):
         for i, count in enumerate(filled):
             self.assertEqual(part[i * SEGMENT:i * SEGMENT + count], contents[i * SEGMENT:i * SEGMENT + count])
         self.assertEqual(self.listed()["org/big"]["revisions"][0]["refs"], [])  # no branch leads to it
-        self.refused(1, "lapidary pull org/big", "tokenize", "-m", "org/big", "-p", "x")
+        hint = self.refused(1, "no such model in the cache", "tokenize", "-m", "org/big", "-p", "x").stderr
+        self.assertIn("lapidary pull org/big", hint)
 
         hub.take_log()
         hub.bytes_per_second = 0
@@ -201,7 +180,7 @@ class Pull(Case):
         self.refused(2, "HF_ENDPOINT", "pull", "org/x", env={"HF_ENDPOINT": "nowhere"})
 
 
-class Cache(Case):
+class Cache(HubCase):
     def setUp(self):
         super().setUp()
         self.shared, self.old, self.new = noise(1 << 17), noise(1 << 18), noise(1 << 19)
@@ -289,4 +268,4 @@ class Cache(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    main()
