@@ -2,7 +2,7 @@
 # The same random model through lapidary and through the programs that others would use, in turn.
 #   tools/bench_peers.sh BUILD_DIR [PRESET] [options of lapidary bench peers]
 # Two tables: 4 bits (MLX's blocks, and Q4_0 for llama.cpp), and bf16. The peers are installed outside the repository,
-# in $LAPIDARY_INTEROP_ENV (see tools/interop.sh) and $LAPIDARY_LLAMA (~/.cache/lapidary/llama); what cannot be
+# in the environment of tools/interop_env.sh and $LAPIDARY_LLAMA (~/.cache/lapidary/llama); what cannot be
 # installed is left out, with a word on stderr. On a CPU, mlx-lm takes seconds for a token of a 4-bit model: it is in
 # that table with LAPIDARY_SLOW_PEERS=1 only.
 set -euo pipefail
@@ -10,7 +10,6 @@ build=${1:?usage: tools/bench_peers.sh BUILD_DIR [PRESET] [options]}
 preset=${2:-gemma-3-270m}
 shift $(($# < 2 ? $# : 2))
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-python=${LAPIDARY_INTEROP_ENV:-$HOME/.cache/lapidary/interop}
 llama=${LAPIDARY_LLAMA:-$HOME/.cache/lapidary/llama}
 lapidary=$build/bin/lapidary
 models=$build/bench/peers/$preset
@@ -18,10 +17,7 @@ threads=$(nproc)
 
 missing() { echo "bench_peers: $1 is left out: $2" >&2; }
 
-if ! "$python/bin/python" -c "import torch, transformers, mlx_lm" 2>/dev/null; then
-  python3 -m venv "$python" && "$python/bin/pip" install --quiet -r "$tools/interop-requirements.txt" ||
-    missing "transformers, mlx-lm" "pip cannot install them"
-fi
+env=$("$tools/interop_env.sh") || missing "transformers, mlx-lm" "pip cannot install them"
 if [ ! -d "$llama/node_modules/node-llama-cpp" ]; then
   mkdir -p "$llama" && npm install --silent --prefix "$llama" node-llama-cpp@3 >&2 ||
     missing "llama.cpp" "npm cannot install node-llama-cpp"
@@ -44,19 +40,19 @@ add_llama() {
     missing "llama.cpp" "this lapidary does not write GGUF"
   fi
 }
-has() { "$python/bin/python" -c "import $1" 2>/dev/null; }
+has() { [ -n "$env" ] && "$env/bin/python" -c "import $1" 2>/dev/null; }
 
 peers=()
 if [ -n "${LAPIDARY_SLOW_PEERS:-}" ] && has mlx_lm; then
-  add "mlx-lm" "$python/bin/python $tools/peers/mlx_peer.py $models/4bit"
+  add "mlx-lm" "$env/bin/python $tools/peers/mlx_peer.py $models/4bit"
 fi
 add_llama q4_0
 "$lapidary" bench peers -m "$models/4bit" -t "$threads" "${peers[@]}" "$@"
 echo
 peers=()
-if has mlx_lm; then add "mlx-lm" "$python/bin/python $tools/peers/mlx_peer.py $models/bf16"; fi
+if has mlx_lm; then add "mlx-lm" "$env/bin/python $tools/peers/mlx_peer.py $models/bf16"; fi
 if has transformers; then
-  add "transformers" "$python/bin/python $tools/peers/transformers_peer.py $models/bf16 $threads"
+  add "transformers" "$env/bin/python $tools/peers/transformers_peer.py $models/bf16 $threads"
 fi
 add_llama bf16
 "$lapidary" bench peers -m "$models/bf16" -t "$threads" "${peers[@]}" "$@"
