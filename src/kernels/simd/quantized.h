@@ -240,17 +240,19 @@ class AffineTile {
 };
 
 constexpr int64_t kBlockTileFloats = 2 * 16 * kQuantGroups + 16 * kQuantBlock / 4;
-template <class I, class Q, class Block>
-class BlockTile {
+// What the tiles of blocks share: where the blocks lie, and how they are packed. Q makes the class
+// one of the instruction set (README.md).
+template <class Q, class Block>
+class BlockRows {
+ protected:
   static constexpr const BlockFormat& kSizes = block_format(Block::kFormat);
   static constexpr int64_t kBlocks = kQuantBlock / kSizes.cols;  // of the format in one of ours
 
  public:
   static constexpr int kBits = kSizes.bits;
   static constexpr int kPackedBits = 8;
-  static constexpr bool kSplitCodes = true;
 
-  BlockTile(const WeightMatrix& w, const int64_t* row, float* scratch)
+  BlockRows(const WeightMatrix& w, const int64_t* row, float* scratch)
       : row_blocks_(w.cols / kSizes.cols),
         scales_(scratch),
         biases_(scratch + 16 * kQuantGroups),
@@ -261,61 +263,75 @@ class BlockTile {
   static int64_t scratch_floats(int64_t) { return kBlockTileFloats; }
   static void prefetch(const WeightMatrix&, const int64_t*) {}
 
-  void begin_block(int64_t b) {
-    first_ = b * kBlocks;
-    count_ = row_blocks_ - first_ < kBlocks ? row_blocks_ - first_ : kBlocks;
-    constexpr int64_t kGroups = kSizes.cols / kSizes.group;
-    for (int64_t i = 0; i < count_; ++i)
-      for (int r = 0; r < 16; ++r) {
-        float scales[kGroups], biases[kGroups];
-        Block::scales(block(r, i), scales, biases);
-        for (int64_t g = 0; g < kGroups; ++g) {
-          scales_[(i * kGroups + g) * 16 + r] = scales[g];
-          biases_[(i * kGroups + g) * 16 + r] = biases[g];
-        }
-      }
-  }
   const float* scales() const { return scales_; }
   const float* biases() const { return biases_; }
-
-  template <int kTokens>
-  [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
-                                   I (*dots)[kQuantGroups]) const {
-    const uint8_t* rows[16];
-    unpack(rows);
-    block_dots<I, Q, 8, kTokens>(rows, units, 0, x, kSizes.group, cell, dots);
-  }
 
   void pack(int64_t units, uint8_t* packed) const {
     constexpr QuadOrder kOrder = quad_order(8, kSizes.group);
     const uint8_t* rows[16];
     unpack(rows);
     const int64_t after = first_ + kBlocks;
-    const int64_t next = (after < row_blocks_ ? after : kPanel * row_blocks_) * kSizes.bytes;
+    const int64_t next = after < row_blocks_ ? kBlocks : kPanel * row_blocks_ - first_;
     for (int64_t at = 0; at < count_ * kSizes.bytes; at += 64)
-      for (const uint8_t* row : data_) __builtin_prefetch(row + next + at);
+      for (const uint8_t* row : at_) __builtin_prefetch(row + next * kSizes.bytes + at);
     for (int64_t u = 0; u < units; ++u)
       Q::template pack_unit<8>(rows, u * kQuantUnit, kOrder, packed + u * kUnitBytes);
   }
 
- private:
-  const uint8_t* block(int r, int64_t i) const { return data_[r] + (first_ + i) * kSizes.bytes; }
-
+ protected:
+  [[gnu::always_inline]] void find_block(int64_t b) {
+    first_ = b * kBlocks;
+    count_ = row_blocks_ - first_ < kBlocks ? row_blocks_ - first_ : kBlocks;
+    for (int r = 0; r < 16; ++r) at_[r] = data_[r] + first_ * kSizes.bytes;
+  }
   // The block's codes, a byte each, of all rows.
   void unpack(const uint8_t** rows) const {
     for (int r = 0; r < 16; ++r) {
       rows[r] = codes_ + r * kQuantBlock;
       for (int64_t i = 0; i < count_; ++i)
-        Block::codes(block(r, i), codes_ + r * kQuantBlock + i * kSizes.cols);
+        Block::codes(at_[r] + i * kSizes.bytes, codes_ + r * kQuantBlock + i * kSizes.cols);
     }
   }
 
   const uint8_t* data_[16];
+  const uint8_t* at_[16];  // the first of the format's blocks in the block
   int64_t row_blocks_;
   int64_t first_ = 0, count_ = 0;  // blocks of the format that make up the block
   float* scales_;
   float* biases_;
   uint8_t* codes_;
+};
+
+template <class I, class Q, class Block>
+class BlockTile : public BlockRows<Q, Block> {
+  using Rows = BlockRows<Q, Block>;
+  using Rows::kSizes, Rows::at_, Rows::count_, Rows::scales_, Rows::biases_;
+
+ public:
+  using Rows::Rows;
+  static constexpr bool kSplitCodes = true;
+
+  void begin_block(int64_t b) {
+    this->find_block(b);
+    constexpr int64_t kGroups = kSizes.cols / kSizes.group;
+    for (int64_t i = 0; i < count_; ++i)
+      for (int r = 0; r < 16; ++r) {
+        float scales[kGroups], biases[kGroups];
+        Block::scales(at_[r] + i * kSizes.bytes, scales, biases);
+        for (int64_t g = 0; g < kGroups; ++g) {
+          scales_[(i * kGroups + g) * 16 + r] = scales[g];
+          biases_[(i * kGroups + g) * 16 + r] = biases[g];
+        }
+      }
+  }
+
+  template <int kTokens>
+  [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
+                                   I (*dots)[kQuantGroups]) const {
+    const uint8_t* rows[16];
+    this->unpack(rows);
+    block_dots<I, Q, 8, kTokens>(rows, units, 0, x, kSizes.group, cell, dots);
+  }
 };
 
 // ---- few tokens

@@ -161,10 +161,10 @@ inline void transpose_bytes(__m128i* v) {
 namespace lapidary::simd {
 
 template <class Block>
-class BlockTile<avx2::I, avx2::Q, Block> {
+class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
   using I = avx2::I;
-  static constexpr const BlockFormat& kSizes = block_format(Block::kFormat);
-  static constexpr int64_t kBlocks = kQuantBlock / kSizes.cols;
+  using Rows = BlockRows<avx2::Q, Block>;
+  using Rows::kSizes, Rows::at_, Rows::count_, Rows::scales_, Rows::biases_;
   static constexpr bool kSixBits =
       Block::kFormat == WeightFormat::kQ4_K || Block::kFormat == WeightFormat::kQ5_K;
   static constexpr bool kSixteens = kSizes.group == 16;
@@ -172,25 +172,11 @@ class BlockTile<avx2::I, avx2::Q, Block> {
   static constexpr int64_t kUnitGroups = kQuantUnit / kSizes.group;
 
  public:
-  static constexpr int kBits = kSizes.bits;
-  static constexpr int kPackedBits = 8;
+  using Rows::kBits, Rows::Rows;
   static constexpr bool kSplitCodes = false;
 
-  BlockTile(const WeightMatrix& w, const int64_t* row, float* scratch)
-      : row_blocks_(w.cols / kSizes.cols),
-        scales_(scratch),
-        biases_(scratch + 16 * kQuantGroups),
-        codes_(reinterpret_cast<uint8_t*>(scratch + 2 * 16 * kQuantGroups)) {
-    for (int r = 0; r < 16; ++r)
-      data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
-  }
-  static int64_t scratch_floats(int64_t) { return kBlockTileFloats; }
-  static void prefetch(const WeightMatrix&, const int64_t*) {}
-
   void begin_block(int64_t b) {
-    const int64_t first = b * kBlocks;
-    count_ = row_blocks_ - first < kBlocks ? row_blocks_ - first : kBlocks;
-    for (int r = 0; r < 16; ++r) at_[r] = data_[r] + first * kSizes.bytes;
+    this->find_block(b);
     if constexpr (kSixBits)
       scales_of_six_bits();
     else if constexpr (kSixteens)
@@ -198,8 +184,6 @@ class BlockTile<avx2::I, avx2::Q, Block> {
     else
       scales_of_32();
   }
-  const float* scales() const { return scales_; }
-  const float* biases() const { return biases_; }
 
   template <int kTokens>
   [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
@@ -220,18 +204,6 @@ class BlockTile<avx2::I, avx2::Q, Block> {
       if constexpr (kSigned)
         for (int t = 0; t < kTokens; ++t) add_offset(codes[t], dots[t] + 2 * u);
     }
-  }
-
-  void pack(int64_t units, uint8_t* packed) const {
-    constexpr QuadOrder kOrder = quad_order(8, kSizes.group);
-    const uint8_t* rows[16];
-    for (int r = 0; r < 16; ++r) {
-      rows[r] = codes_ + r * kQuantBlock;
-      for (int64_t i = 0; i < count_; ++i)
-        Block::codes(at_[r] + i * kSizes.bytes, codes_ + r * kQuantBlock + i * kSizes.cols);
-    }
-    for (int64_t u = 0; u < units; ++u)
-      avx2::Q::pack_unit<8>(rows, u * kQuantUnit, kOrder, packed + u * kUnitBytes);
   }
 
  private:
@@ -390,14 +362,6 @@ class BlockTile<avx2::I, avx2::Q, Block> {
       }
     }
   }
-
-  const uint8_t* data_[16];
-  const uint8_t* at_[16];  // the first of the format's blocks in the block
-  int64_t row_blocks_;
-  int64_t count_ = 0;  // of the format's blocks in the block
-  float* scales_;
-  float* biases_;
-  uint8_t* codes_;
 };
 
 }  // namespace lapidary::simd
