@@ -218,6 +218,21 @@ constexpr int64_t attend_partial_floats(int head_dim) {
   return head_dim + 16;
 }
 
+// c[i, j] = (add ? c[i, j] : 0) + sum over k of a[i, k] b[k, j]: one chain of fused multiply-adds
+// for each c, in the order of k, so that a product may be taken in blocks of k without changing a
+// bit. The operands are packed: panels of `gemm_rows` rows of a, [depth, gemm_rows] each, and of
+// `gemm_cols` columns of b, [depth, gemm_cols] each, the last one filled up with anything finite.
+struct GemmArgs {
+  const float* a = nullptr;
+  const float* b = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t depth = 0;
+  float* c = nullptr;  // [rows, cols], rows `stride` floats apart
+  int64_t stride = 0;
+  bool add = false;
+};
+
 struct Kernels {
   std::string_view isa;  // "ref", "avx2", "avx512", "amx", "neon"
 
@@ -236,6 +251,17 @@ struct Kernels {
   // out[head_dim] of one row from its `count` partials, in order, `stride` floats apart.
   void (*merge_attention)(const float* partials, int64_t count, int64_t stride, int head_dim,
                           float* out);
+
+  // What training needs besides. The sizes of packed panels are part of the table.
+  int gemm_rows;
+  int gemm_cols;
+  void (*gemm)(const GemmArgs& args);
+  // x = softmax(x) over n >= 1 values; returns log(sum of e^x).
+  double (*softmax)(float* x, int64_t n);
+  // Of gelu_mul: `d_gate` holds the gradient of its result and becomes that of `gate`; that of `up`
+  // is added to `d_up`. `gate` and `up` are as before gelu_mul.
+  void (*gelu_mul_backward)(const float* gate, const float* up, float* d_gate, float* d_up,
+                            int64_t n);
 };
 
 // The tables this machine can run, slowest first; the first is always ref.

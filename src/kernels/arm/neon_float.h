@@ -32,6 +32,8 @@ struct F {
   using Part = neon::Part;
   static constexpr int kRows = 4;  // 4 x 6 sums, 4 weights and an activation: 29 of 32 registers
   static constexpr int kTokens = 6;
+  static constexpr int kGemmRows = 6;  // sums of a product of packed operands: 6 x 16
+  static constexpr int kGemmVectors = 1;
 
   static F zero() { return broadcast(0.0f); }
   static F broadcast(float x) {

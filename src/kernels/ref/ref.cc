@@ -1,6 +1,7 @@
 // The definition of every kernel: obvious loops, sums in double, rounded to f32 once.
 #include "kernels/ref/ref.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -238,6 +239,39 @@ void merge_attention(const float* partials, int64_t count, int64_t stride, int h
 
 }  // namespace
 
+constexpr int kGemmRows = 3, kGemmCols = 5;  // odd, so that whoever packs for others shows
+
+void gemm(const GemmArgs& g) {
+  for (int64_t i = 0; i < g.rows; ++i)
+    for (int64_t j = 0; j < g.cols; ++j) {
+      const float* a = g.a + i / kGemmRows * kGemmRows * g.depth + i % kGemmRows;
+      const float* b = g.b + j / kGemmCols * kGemmCols * g.depth + j % kGemmCols;
+      float* c = g.c + i * g.stride + j;
+      double sum = g.add ? double{*c} : 0;
+      for (int64_t k = 0; k < g.depth; ++k) sum += double{a[k * kGemmRows]} * b[k * kGemmCols];
+      *c = static_cast<float>(sum);
+    }
+}
+
+double softmax(float* x, int64_t n) {
+  const double largest = *std::max_element(x, x + n);
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += std::exp(x[i] - largest);
+  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(std::exp(x[i] - largest) / total);
+  return largest + std::log(total);
+}
+
+void gelu_mul_backward(const float* gate, const float* up, float* d_gate, float* d_up, int64_t n) {
+  const double c = std::sqrt(2 / M_PI);
+  for (int64_t i = 0; i < n; ++i) {
+    const double x = gate[i], d = d_gate[i];
+    const double t = std::tanh(c * (x + 0.044715 * x * x * x));
+    const double slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+    d_up[i] = static_cast<float>(d_up[i] + d * 0.5 * x * (1 + t));
+    d_gate[i] = static_cast<float>(d * slope * up[i]);
+  }
+}
+
 const Kernels& kernels() {
   static constexpr Kernels table{.isa = "ref",
                                  .matmul = matmul,
@@ -248,7 +282,12 @@ const Kernels& kernels() {
                                  .gelu_mul = gelu_mul,
                                  .softcap = softcap,
                                  .attend = attend,
-                                 .merge_attention = merge_attention};
+                                 .merge_attention = merge_attention,
+                                 .gemm_rows = kGemmRows,
+                                 .gemm_cols = kGemmCols,
+                                 .gemm = gemm,
+                                 .softmax = softmax,
+                                 .gelu_mul_backward = gelu_mul_backward};
   return table;
 }
 

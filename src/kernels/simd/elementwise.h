@@ -79,6 +79,53 @@ void gelu_mul(float* gate, const float* up, int64_t n) {
   });
 }
 
+// With s = 1 / (1 + e^-2u): gelu = x s, and its slope s + x s (1 - s) 2 u'.
+template <class F>
+void gelu_mul_backward(const float* gate, const float* up, float* d_gate, float* d_up, int64_t n) {
+  const F one = F::broadcast(1.0f), two_c = F::broadcast(2 * 0.7978845608f);
+  for_pieces(n, [&](int64_t i, int count) {
+    const F x = load_piece<F>(gate + i, count);
+    const F d = load_piece<F>(d_gate + i, count);
+    const F square = x * x;
+    const F cubic = fma(square, F::broadcast(0.044715f), one) * x;
+    const F s = one / (one + exp(F::zero() - cubic * two_c));
+    const F slope_u = fma(square, F::broadcast(3 * 0.044715f), one) * two_c;
+    const F slope = fma(x * s * (one - s), slope_u, s);
+    store_piece(d_up + i, fma(d, x * s, load_piece<F>(d_up + i, count)), count);
+    store_piece(d_gate + i, d * slope * load_piece<F>(up + i, count), count);
+  });
+}
+
+// Sums of a vocabulary are long: parts of it in f32, the parts in double.
+template <class F>
+double softmax(float* x, int64_t n) {
+  constexpr int64_t kPart = 2048;
+  float largest = x[0];
+  int64_t whole = 0;
+  if (n >= 16) {
+    F most = F::load(x);
+    for (whole = 16; whole + 16 <= n; whole += 16) most = max(most, F::load(x + whole));
+    largest = max_lane(most);
+  }
+  for (int64_t i = whole; i < n; ++i) largest = largest < x[i] ? x[i] : largest;
+  double total = 0;
+  for (int64_t first = 0; first < n; first += kPart) {
+    F part = F::zero();
+    for_pieces(n - first < kPart ? n - first : kPart, [&](int64_t i, int count) {
+      float* at = x + first + i;
+      const F e = exp(load_piece<F>(at, count) - F::broadcast(largest));
+      store_piece(at, e, count);
+      part = part + (count == 16 ? e : F::load(at, count));
+    });
+    total += double{sum(part)};
+  }
+  const F scale = F::broadcast(static_cast<float>(1 / total));
+  for_pieces(n, [&](int64_t i, int count) {
+    store_piece(x + i, load_piece<F>(x + i, count) * scale, count);
+  });
+  return double{largest} + __builtin_log(total);
+}
+
 template <class F>
 void softcap(float* x, int64_t n, float cap) {
   const F c = F::broadcast(cap);

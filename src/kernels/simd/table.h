@@ -3,6 +3,7 @@
 
 #include "kernels/simd/attention.h"
 #include "kernels/simd/elementwise.h"
+#include "kernels/simd/gemm.h"
 #include "kernels/simd/matmul.h"
 #include "kernels/simd/quantized.h"
 
@@ -19,7 +20,12 @@ constexpr Kernels make_table(std::string_view isa) {
           .gelu_mul = gelu_mul<F>,
           .softcap = softcap<F>,
           .attend = attend<F>,
-          .merge_attention = merge_attention<F>};
+          .merge_attention = merge_attention<F>,
+          .gemm_rows = F::kGemmRows,
+          .gemm_cols = 16 * F::kGemmVectors,
+          .gemm = gemm<F>,
+          .softmax = softmax<F>,
+          .gelu_mul_backward = gelu_mul_backward<F>};
 }
 
 }  // namespace lapidary::simd

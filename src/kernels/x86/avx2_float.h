@@ -38,6 +38,8 @@ struct F {
   using Part = avx2::Part;
   static constexpr int kRows = 2;  // 2 x 6 sums, 2 weights and an activation: 15 of 16 registers
   static constexpr int kTokens = 6;
+  static constexpr int kGemmRows = 6;  // sums of a product of packed operands: 6 x 16
+  static constexpr int kGemmVectors = 1;
 
   static F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static F broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

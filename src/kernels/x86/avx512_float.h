@@ -22,6 +22,8 @@ struct F {
   static constexpr int kLanes = 16;
   static constexpr int kRows = 4;  // 4 x 6 sums, 4 weights and an activation: 29 of 32 registers
   static constexpr int kTokens = 6;
+  static constexpr int kGemmRows = 12;  // sums of a product of packed operands: 12 x 32
+  static constexpr int kGemmVectors = 2;
 
   static F zero() { return {_mm512_setzero_ps()}; }
   static F broadcast(float x) { return {_mm512_set1_ps(x)}; }
