@@ -122,6 +122,8 @@ void attend_in_pieces(Executor& ex, const Config& c, int layer, const Tasks& tas
 }  // namespace
 
 void attend(Executor& ex, const Config& c, int layer, std::span<const Segment> batch, State& s) {
+  if (!batch.empty() && batch.front().cache == nullptr)
+    return attend_within(ex, c, layer, batch, s);
   const Tasks tasks(c, batch);
   int64_t pieces = 0, keys = 0, first_row = 0;
   for (const Segment& seg : batch) {

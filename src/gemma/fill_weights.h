@@ -18,7 +18,7 @@ void fill_weights(Model& model, Source& source) {
   weights.layers.resize(static_cast<size_t>(model.config.num_hidden_layers));
   visit_tensors(model.config, weights,
                 [&](const std::string& name, auto& field, int64_t rows, int64_t cols) {
-                  if constexpr (std::is_same_v<decltype(field), WeightMatrix&>) {
+                  if constexpr (std::is_same_v<decltype(field), Linear&>) {
                     source.fill(name, field, rows, cols);
                     model.parameters += rows * cols;
                   } else {

@@ -51,7 +51,7 @@ void State::begin(int64_t rows) {
 void State::place(Executor& ex, std::span<const Segment> batch) {
   positions.clear();
   for (const Segment& seg : batch)
-    for (int64_t i = 0; i < seg.rows; ++i) positions.push_back(seg.cache->length() + i);
+    for (int64_t i = 0; i < seg.rows; ++i) positions.push_back(seg.start() + i);
   begin(std::ssize(positions));
   rotary_full.set_positions(ex, positions);
   rotary_sliding.set_positions(ex, positions);
@@ -65,7 +65,8 @@ void forward(Executor& ex, const Config& config, const Weights& weights, float e
   embed(ex, tokens, weights.embed_tokens, embed_scale, s.x);
   for (int layer = 0; layer < config.num_hidden_layers; ++layer)
     layer_forward(ex, config, weights.layers[static_cast<size_t>(layer)], layer, batch, s);
-  for (const Segment& seg : batch) seg.cache->advance(seg.rows);
+  for (const Segment& seg : batch)
+    if (seg.cache != nullptr) seg.cache->advance(seg.rows);
   rms_norm(ex, s.x, weights.norm, config.rms_norm_eps, s.h);
 }
 

@@ -205,7 +205,7 @@ std::vector<const WeightMatrix*> list_matrices(const Model& model) {
   std::vector<const WeightMatrix*> list;
   visit_tensors(model.config, model.weights,
                 [&](const std::string&, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                  if constexpr (std::is_same_v<decltype(field), const Linear&>)
                     list.push_back(&field);
                 });
   if (!model.config.tie_word_embeddings) list.push_back(&model.weights.lm_head);

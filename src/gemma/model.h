@@ -21,25 +21,25 @@ namespace lapidary {
 // Norm weights are few and are kept as f32 with Gemma's "1 +" added; matrices stay in the file.
 struct LayerWeights {
   std::vector<float> input_layernorm;             // [D]
-  WeightMatrix q_proj;                            // [H * d, D]
-  WeightMatrix k_proj;                            // [KV * d, D]
-  WeightMatrix v_proj;                            // [KV * d, D]
-  WeightMatrix o_proj;                            // [D, H * d]
+  Linear q_proj;                                  // [H * d, D]
+  Linear k_proj;                                  // [KV * d, D]
+  Linear v_proj;                                  // [KV * d, D]
+  Linear o_proj;                                  // [D, H * d]
   std::vector<float> q_norm;                      // [d], Gemma 3
   std::vector<float> k_norm;                      // [d], Gemma 3
   std::vector<float> post_attention_layernorm;    // [D]; in Gemma 1 the norm before the MLP
   std::vector<float> pre_feedforward_layernorm;   // [D], Gemma 2 and 3
-  WeightMatrix gate_proj;                         // [F, D]
-  WeightMatrix up_proj;                           // [F, D]
-  WeightMatrix down_proj;                         // [D, F]
+  Linear gate_proj;                               // [F, D]
+  Linear up_proj;                                 // [F, D]
+  Linear down_proj;                               // [D, F]
   std::vector<float> post_feedforward_layernorm;  // [D], Gemma 2 and 3
 };
 
 struct Weights {
-  WeightMatrix embed_tokens;  // [V, D]
+  Linear embed_tokens;  // [V, D]
   std::vector<LayerWeights> layers;
   std::vector<float> norm;  // [D]
-  WeightMatrix lm_head;     // [V, D]; the embedding itself where the two are tied
+  Linear lm_head;           // [V, D]; the embedding itself where the two are tied
 };
 
 // The one list of a model's tensors: fn(name, field, rows, cols) for each, with cols = 0 for the
@@ -73,10 +73,13 @@ void visit_tensors(const Config& c, WeightsType& weights, Fn&& fn) {
   fn("model.norm.weight", weights.norm, d, int64_t{0});
 }
 
-// Consecutive rows of a batch that belong to one timeline: tokens at cache->length(), ...
+// Consecutive rows of a batch that belong to one timeline: tokens at cache->length(), ... Without
+// a cache they are a whole timeline, which nothing will continue: a document to train on.
 struct Segment {
   KvCache* cache;
   int64_t rows;
+
+  int64_t start() const { return cache == nullptr ? 0 : cache->length(); }
 };
 
 // Looks at activations on their way through the layers: called with the name of a point, as
@@ -93,6 +96,8 @@ class State {
   // begin() for the rows of a batch, and their positions and rotary angles.
   void place(Executor& ex, std::span<const Segment> batch);
   int64_t max_rows() const { return max_rows_; }
+  // All that the matrices lie in.
+  std::span<float> memory() { return memory_; }
 
   Matrix x;     // [T, D] the residual stream
   Matrix h;     // [T, D] the input, then the output, of attention and of the MLP
@@ -128,6 +133,11 @@ void layer_forward(Executor& ex, const Config& config, const LayerWeights& w, in
 // there (attention.cc).
 void attend(Executor& ex, const Config& config, int layer, std::span<const Segment> batch,
             State& s);
+
+// The same for segments without a cache, over s.k and s.v themselves, and backwards
+// (attend_within.cc).
+void attend_within(Executor& ex, const Config& config, int layer, std::span<const Segment> batch,
+                   State& s);
 
 // Embeds the tokens (the rows of all segments, one after another), runs every layer, advances the
 // caches and leaves the final norm's output in s.h (forward.cc). `embed_scale` is sqrt(D).

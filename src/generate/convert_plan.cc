@@ -58,7 +58,7 @@ Listing list_gguf_tensors(const Model& model) {
   };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                  if constexpr (std::is_same_v<decltype(field), const Linear&>)
                     add_matrix(name, field);
                   else
                     add_norm(name, field);
@@ -81,7 +81,7 @@ Listing list_folder_tensors(const Model& model, const std::string& where) {
   };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                  if constexpr (std::is_same_v<decltype(field), const Linear&>)
                     add_matrix(name, field);
                   else
                     list.tensors.push_back(plan_view(*names.text.find(name)->second));

@@ -34,7 +34,7 @@ std::vector<ModelPart> Engine::parts() const {
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t rows, int64_t cols) {
                   const Part part = part_of(name, cols);
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>) {
+                  if constexpr (std::is_same_v<decltype(field), const Linear&>) {
                     add_matrix(part, field);
                   } else {  // held as f32 whatever the file has
                     parts[part].parameters += rows;

@@ -125,7 +125,7 @@ std::vector<Part> list_parts(const Model& model, const Format& format, float que
   };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                  if constexpr (std::is_same_v<decltype(field), const Linear&>)
                     add_matrix(name, field);
                   else
                     parts.push_back(

@@ -7,17 +7,9 @@
 
 #include "lapidary/error.h"
 
+#include "tensor/check_shape.h"
+
 namespace lapidary {
-
-namespace {
-
-void check_shape(const char* op, Matrix m, int64_t rows, int64_t cols) {
-  LAPIDARY_CHECK(
-      m.rows == rows && m.cols == cols,
-      fmt::format("[{}] got [{}, {}], expected [{}, {}]", op, m.rows, m.cols, rows, cols));
-}
-
-}  // namespace
 
 Executor::Executor(const Kernels& kernels, int threads, Activations activations)
     : kernels_(kernels),
@@ -46,78 +38,6 @@ QuantizedRows Executor::quantized_rows(int64_t tokens, const WeightMatrix& weigh
   return rows;
 }
 
-namespace {
-
-constexpr int64_t kShareRows = 16;  // rows of a share: a multiple of what the kernels take at once
-
-// fn(product, first row, last row, thread) for the rows of all products, shared out to threads.
-template <class Fn>
-void for_each_row(Executor& ex, std::span<const Product> products, int64_t work, Fn&& fn) {
-  int64_t total = 0;
-  for (const Product& p : products) total += (p.w.rows + kShareRows - 1) / kShareRows;
-  ex.for_each(total, kShareRows * work, [&](int64_t first, int64_t last, int thread) {
-    int64_t begin = 0;
-    for (const Product& p : products) {
-      const int64_t end = begin + (p.w.rows + kShareRows - 1) / kShareRows;
-      const int64_t from = std::max(first, begin), to = std::min(last, end);
-      if (from < to)
-        fn(p, (from - begin) * kShareRows, std::min((to - begin) * kShareRows, p.w.rows), thread);
-      begin = end;
-    }
-  });
-}
-
-void matmul_float(Executor& ex, Matrix x, std::span<const Product> products) {
-  ex.reserve_scratch(matmul_scratch_floats(x.cols));
-  for_each_row(ex, products, x.cols * x.rows,
-               [&](const Product& p, int64_t first, int64_t last, int thread) {
-                 ex.kernels().matmul({.x = x.data,
-                                      .tokens = x.rows,
-                                      .weight = &p.w,
-                                      .first_row = first,
-                                      .last_row = last,
-                                      .y = p.y.data,
-                                      .scratch = ex.scratch(thread)});
-               });
-}
-
-void matmul_rounded(Executor& ex, Matrix x, std::span<const Product> products) {
-  ex.reserve_scratch(quantized_scratch_floats(x.cols));
-  const QuantizedRows rows = ex.quantized_rows(x.rows, products.front().w);
-  ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
-    ex.kernels().quantize({.x = x.data, .first_token = first, .last_token = last, .out = &rows});
-  });
-  for_each_row(ex, products, x.cols * x.rows,
-               [&](const Product& p, int64_t first, int64_t last, int thread) {
-                 ex.kernels().quantized_matmul({.x = &rows,
-                                                .weight = &p.w,
-                                                .first_row = first,
-                                                .last_row = last,
-                                                .y = p.y.data,
-                                                .scratch = ex.scratch(thread)});
-               });
-}
-
-}  // namespace
-
-void matmul(Executor& ex, Matrix x, std::initializer_list<Product> products) {
-  const std::span<const Product> all(products.begin(), products.size());
-  const WeightMatrix& w = all.front().w;
-  bool alike = true;
-  for (const Product& p : all) {
-    check_shape("matmul x", x, x.rows, p.w.cols);
-    check_shape("matmul y", p.y, x.rows, p.w.rows);
-    alike = alike && p.w.format == w.format && p.w.bits == w.bits && p.w.group == w.group;
-  }
-  if (!alike) {
-    for (const Product& p : all) matmul(ex, x, {p});
-  } else if (ex.activations() == Activations::kRounded && takes_quantized_rows(w)) {
-    matmul_rounded(ex, x, all);
-  } else {
-    matmul_float(ex, x, all);
-  }
-}
-
 void embed(Executor& ex, std::span<const Token> ids, const WeightMatrix& table, float scale,
            Matrix out) {
   check_shape("embed", out, static_cast<int64_t>(ids.size()), table.cols);
@@ -130,42 +50,125 @@ void embed(Executor& ex, std::span<const Token> ids, const WeightMatrix& table, 
       for (int64_t i = 0; i < out.cols; ++i) out.row(t)[i] *= scale;
     }
   });
+  if (ex.tape == nullptr) return;
+  ex.tape->record([&ex, ids, scale, out, values = values_of(table)] {
+    const Matrix d_out = ex.tape->gradient(out);
+    if (float* d_table = ex.tape->gradient(values)) {
+      // Threads share the columns: a token may come twice.
+      ex.for_each(out.cols, out.rows, [&](int64_t first, int64_t last, int) {
+        for (int64_t t = 0; t < out.rows; ++t) {
+          float* row = d_table + int64_t{ids[static_cast<size_t>(t)]} * out.cols;
+          for (int64_t i = first; i < last; ++i) row[i] += scale * d_out.row(t)[i];
+        }
+      });
+    }
+    std::fill_n(d_out.data, d_out.size(), 0.0f);
+  });
 }
+
+namespace {
+
+// One row, with r = 1 / sqrt(mean x² + eps) and y = x r w: d becomes r w d - x r³ / n (w d . x).
+void rms_norm_row_backward(const float* x, std::span<const float> weight, float r, float* d) {
+  const size_t n = weight.size();
+  double dot = 0;
+  for (size_t i = 0; i < n; ++i) dot += double{weight[i] * d[i]} * x[i];
+  const auto along = static_cast<float>(dot * r * r * r / static_cast<double>(n));
+  for (size_t i = 0; i < n; ++i) d[i] = r * weight[i] * d[i] - along * x[i];
+}
+
+void rms_norm_backward(Executor& ex, Matrix x, std::span<const float> weight, double eps, Matrix y,
+                       Matrix kept) {
+  Tape& tape = *ex.tape;
+  const Matrix dy = tape.gradient(y), dx = tape.gradient(x), inverse = tape.room(x.rows, 1);
+  ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
+    for (int64_t t = first; t < last; ++t) {
+      double squares = 0;
+      for (int64_t i = 0; i < x.cols; ++i) squares += double{kept.row(t)[i]} * kept.row(t)[i];
+      inverse.data[t] =
+          static_cast<float>(1 / std::sqrt(squares / static_cast<double>(x.cols) + eps));
+    }
+  });
+  if (float* dw = tape.gradient(weight.data()))
+    ex.for_each(x.cols, x.rows, [&](int64_t first, int64_t last, int) {
+      for (int64_t t = 0; t < x.rows; ++t)
+        for (int64_t i = first; i < last; ++i)
+          dw[i] += dy.row(t)[i] * kept.row(t)[i] * inverse.data[t];
+    });
+  ex.for_each(x.rows, 4 * x.cols, [&](int64_t first, int64_t last, int) {
+    for (int64_t t = first; t < last; ++t) {
+      float* d = dy.row(t);
+      rms_norm_row_backward(kept.row(t), weight, inverse.data[t], d);
+      if (dx.data == dy.data) continue;  // in place: it is the gradient of x already
+      for (int64_t i = 0; i < x.cols; ++i) dx.row(t)[i] += d[i];
+      std::fill_n(d, x.cols, 0.0f);
+    }
+  });
+}
+
+}  // namespace
 
 void rms_norm(Executor& ex, Matrix x, std::span<const float> weight, double eps, Matrix y) {
   check_shape("rms_norm", y, x.rows, x.cols);
   LAPIDARY_CHECK(static_cast<int64_t>(weight.size()) == x.cols, "[rms_norm] weight's length");
+  if (ex.tape != nullptr)
+    ex.tape->record([&ex, x, weight, eps, y, kept = ex.tape->keep(x)] {
+      rms_norm_backward(ex, x, weight, eps, y, kept);
+    });
   ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
     for (int64_t t = first; t < last; ++t)
       ex.kernels().rms_norm(x.row(t), weight.data(), static_cast<float>(eps), x.cols, y.row(t));
   });
 }
 
-void gelu_mul(Executor& ex, Matrix gate, Matrix up) {
-  check_shape("gelu_mul", up, gate.rows, gate.cols);
+namespace {
+
+// fn(offset, count) for pieces of `size` values, shared out to threads.
+template <class Fn>
+void for_pieces(Executor& ex, int64_t size, Fn&& fn) {
   constexpr int64_t kPiece = 512;
-  const int64_t pieces = (gate.size() + kPiece - 1) / kPiece;
-  ex.for_each(pieces, kPiece, [&](int64_t first, int64_t last, int) {
-    const int64_t begin = first * kPiece;
-    ex.kernels().gelu_mul(gate.data + begin, up.data + begin,
-                          std::min(last * kPiece, gate.size()) - begin);
+  ex.for_each((size + kPiece - 1) / kPiece, kPiece, [&](int64_t first, int64_t last, int) {
+    fn(first * kPiece, std::min(last * kPiece, size) - first * kPiece);
   });
 }
 
-void add(Executor& ex, Matrix x, Matrix y) {
-  check_shape("add", y, x.rows, x.cols);
+}  // namespace
+
+void gelu_mul(Executor& ex, Matrix gate, Matrix up) {
+  check_shape("gelu_mul", up, gate.rows, gate.cols);
+  if (ex.tape != nullptr)
+    ex.tape->record([&ex, gate, up, kept_gate = ex.tape->keep(gate), kept_up = ex.tape->keep(up)] {
+      const Matrix d_gate = ex.tape->gradient(gate), d_up = ex.tape->gradient(up);
+      for_pieces(ex, gate.size(), [&](int64_t at, int64_t count) {
+        ex.kernels().gelu_mul_backward(kept_gate.data + at, kept_up.data + at, d_gate.data + at,
+                                       d_up.data + at, count);
+      });
+    });
+  for_pieces(ex, gate.size(), [&](int64_t at, int64_t count) {
+    ex.kernels().gelu_mul(gate.data + at, up.data + at, count);
+  });
+}
+
+namespace {
+
+void add_values(Executor& ex, Matrix x, Matrix y) {
   ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
     for (int64_t i = first * x.cols; i < last * x.cols; ++i) x.data[i] += y.data[i];
   });
 }
 
+}  // namespace
+
+void add(Executor& ex, Matrix x, Matrix y) {
+  check_shape("add", y, x.rows, x.cols);
+  add_values(ex, x, y);
+  if (ex.tape != nullptr)
+    ex.tape->record([&ex, x, y] { add_values(ex, ex.tape->gradient(y), ex.tape->gradient(x)); });
+}
+
 void softcap(Executor& ex, Matrix x, double cap) {
-  constexpr int64_t kPiece = 512;
-  const int64_t pieces = (x.size() + kPiece - 1) / kPiece;
-  ex.for_each(pieces, kPiece, [&](int64_t first, int64_t last, int) {
-    const int64_t begin = first * kPiece;
-    ex.kernels().softcap(x.data + begin, std::min(last * kPiece, x.size()) - begin,
-                         static_cast<float>(cap));
+  for_pieces(ex, x.size(), [&](int64_t at, int64_t count) {
+    ex.kernels().softcap(x.data + at, count, static_cast<float>(cap));
   });
 }
 
@@ -197,6 +200,11 @@ void Rotary::set_positions(Executor& ex, std::span<const int64_t> positions) {
 }
 
 void Rotary::apply(Executor& ex, Matrix x) const {
+  turn(ex, x, 1);
+  if (ex.tape != nullptr) ex.tape->record([&ex, this, x] { turn(ex, ex.tape->gradient(x), -1); });
+}
+
+void Rotary::turn(Executor& ex, Matrix x, float direction) const {
   const int64_t heads = x.cols / (2 * half_);
   LAPIDARY_CHECK(x.cols == heads * 2 * half_ && x.size() == heads * 2 * std::ssize(cos_),
                  "[rotary] shape of x");
@@ -208,9 +216,9 @@ void Rotary::apply(Executor& ex, Matrix x) const {
         float* low = x.row(t) + h * 2 * half_;
         float* high = low + half_;
         for (int64_t i = 0; i < half_; ++i) {
-          const float a = low[i], b = high[i];
-          low[i] = a * cos[i] - b * sin[i];
-          high[i] = b * cos[i] + a * sin[i];
+          const float a = low[i], b = high[i], s = direction * sin[i];
+          low[i] = a * cos[i] - b * s;
+          high[i] = b * cos[i] + a * s;
         }
       }
     }

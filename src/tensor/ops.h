@@ -13,21 +13,10 @@
 #include "base/aligned_vector.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
+#include "tensor/matrix.h"
+#include "tensor/tape.h"
 
 namespace lapidary {
-
-// Activations: f32, [rows, cols], row-major without gaps. A view; does not own the memory.
-struct Matrix {
-  float* data = nullptr;
-  int64_t rows = 0;
-  int64_t cols = 0;
-
-  float* row(int64_t i) const { return data + i * cols; }
-  int64_t size() const { return rows * cols; }
-  // The same memory as rows of another width: [T, H * d] as [T * H, d].
-  Matrix reshaped(int64_t new_cols) const { return {data, size() / new_cols, new_cols}; }
-  Matrix rows_from(int64_t first, int64_t count) const { return {row(first), count, cols}; }
-};
 
 // Whether products with quantised weights may round their activations to 8 bits (numerics.md).
 enum class Activations { kFloat, kRounded };
@@ -48,6 +37,15 @@ class Executor {
   // Memory for the rounded rows of one product, valid until the next call.
   QuantizedRows quantized_rows(int64_t tokens, const WeightMatrix& weight);
 
+  // Where set, operations leave records on it (tape.h), and products are those of gemm.h, on float
+  // activations. Not owned.
+  Tape* tape = nullptr;
+  // Memory of gemm.h for packed operands and for decoded weights, valid until the next call.
+  float* packed(int64_t floats) { return grown(packed_, floats); }
+  float* decoded(int64_t floats) { return grown(decoded_, floats); }
+  // Of matmul() for what low-rank updates add.
+  float* low_rank(int64_t floats) { return grown(low_rank_, floats); }
+
   // fn(first, last, thread) over shares of [0, count); by the caller alone when the whole is less
   // than what waking the threads costs. `work` is roughly the multiply-adds of one item.
   template <class Fn>
@@ -67,16 +65,43 @@ class Executor {
   Activations activations_;
   AlignedVector<int8_t> codes_;
   AlignedVector<float> steps_, sums_;
+  AlignedVector<float> packed_, decoded_, low_rank_;
+
+  static float* grown(AlignedVector<float>& memory, int64_t floats) {
+    if (std::ssize(memory) < floats) memory.resize(static_cast<size_t>(floats));
+    return memory.data();
+  }
 };
 
-// y[t, n] = sum over k of x[t, k] w[n, k]
+// What an adapter adds to a matrix [N, K]: scale * b a. Memory of the adapter's owner.
+struct LowRank {
+  const float* a = nullptr;  // [rank, K]
+  const float* b = nullptr;  // [N, rank]
+  int64_t rank = 0;
+  float scale = 1;
+};
+
+// A matrix of the model and what is added to it.
+struct Linear : WeightMatrix {
+  std::vector<LowRank> low_rank;
+
+  Linear() = default;
+  Linear(const WeightMatrix& w) : WeightMatrix(w) {}
+};
+
+// Where the values of a matrix start when they are f32, as those in training are.
+inline const float* values_of(const WeightMatrix& w) {
+  return reinterpret_cast<const float*>(w.data);
+}
+
+// y = x wᵀ, and for each of w's adapters y += scale * (x aᵀ) bᵀ
 struct Product {
-  const WeightMatrix& w;
+  const Linear& w;
   Matrix y;
 };
 // Products of the same activations with several matrices: one loop over the rows of all of them.
 void matmul(Executor& ex, Matrix x, std::initializer_list<Product> products);
-inline void matmul(Executor& ex, Matrix x, const WeightMatrix& w, Matrix y) {
+inline void matmul(Executor& ex, Matrix x, const Linear& w, Matrix y) {
   matmul(ex, x, {{w, y}});
 }
 
@@ -105,10 +130,13 @@ class Rotary {
 
   void set_positions(Executor& ex, std::span<const int64_t> positions);
 
-  // Turns the pairs (i, i + head_dim / 2) of every head of x, [T, heads * head_dim].
+  // Turns the pairs (i, i + head_dim / 2) of every head of x, [T, heads * head_dim]. A tape's
+  // record uses the positions as they are when it is undone.
   void apply(Executor& ex, Matrix x) const;
 
  private:
+  void turn(Executor& ex, Matrix x, float direction) const;
+
   int64_t half_;                          // head_dim / 2
   std::vector<float> inverse_frequency_;  // [half]
   std::vector<float> cos_, sin_;          // [T, half]

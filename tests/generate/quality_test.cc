@@ -75,7 +75,7 @@ void write_quantized_tiny(const AffineFormat& format, const fs::path& folder) {
   std::vector<NamedBytes> tensors;
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const WeightMatrix&>)
+                  if constexpr (std::is_same_v<decltype(field), const Linear&>)
                     add_matrix(name.substr(0, name.rfind(".weight")), field, format, tensors);
                   else
                     add_norm(name, field, tensors);

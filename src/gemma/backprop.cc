@@ -1,0 +1,119 @@
+#include "gemma/backprop.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "lapidary/error.h"
+
+namespace lapidary {
+
+namespace {
+
+// Puts the tape on the executor for as long as it lives.
+class Recording {
+ public:
+  Recording(Executor& ex, Tape& tape) : ex_(ex) { ex.tape = &tape; }
+  ~Recording() {
+    ex_.tape->clear();
+    ex_.tape = nullptr;
+  }
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+ private:
+  Executor& ex_;
+};
+
+}  // namespace
+
+Backprop::Backprop(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
+                   int64_t max_rows, int checkpoint_layers)
+    : ex_(ex),
+      config_(config),
+      weights_(weights),
+      embed_scale_(embed_scale),
+      group_(checkpoint_layers > 0 ? checkpoint_layers : config.num_hidden_layers),
+      state_(config, max_rows),
+      gradients_(config, max_rows) {
+  tape_.track(state_.memory().data(), std::ssize(state_.memory()), gradients_.memory().data());
+  const auto groups = static_cast<size_t>((layers() + group_ - 1) / group_);
+  checkpoints_.resize(groups - 1);
+}
+
+void Backprop::begin(const Documents& batch) {
+  LAPIDARY_CHECK(std::ssize(batch.tokens) ==
+                         std::accumulate(batch.lengths.begin(), batch.lengths.end(), int64_t{0}) &&
+                     batch.targets.size() == batch.tokens.size(),
+                 "documents cover the batch");
+  segments_.clear();
+  for (int64_t length : batch.lengths) segments_.push_back({nullptr, length});
+  state_.place(ex_, segments_);
+  gradients_.begin(std::ssize(batch.tokens));
+}
+
+void Backprop::run_layers(int first, int last, const Watch& watch) {
+  for (int layer = first; layer < last; ++layer) {
+    watch.throw_if_stopped();
+    layer_forward(ex_, config_, weights_.layers[static_cast<size_t>(layer)], layer, segments_,
+                  state_);
+  }
+}
+
+Loss Backprop::run(const Documents& batch, float scale, const Watch& watch) {
+  begin(batch);
+  // What an interrupted run may have left behind.
+  std::fill(gradients_.memory().begin(), gradients_.memory().end(), 0.0f);
+  const Recording recording(ex_, tape_);
+  const Dropout start = tape_.dropout();
+  std::vector<uint64_t> keys;  // of the dropout, at each checkpoint
+
+  embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
+  int first = 0;
+  for (auto& checkpoint : checkpoints_) {
+    checkpoint.assign(state_.x.data, state_.x.data + state_.x.size());
+    keys.push_back(tape_.dropout().key);
+    tape_.clear();
+    run_layers(first, first + group_, watch);
+    first += group_;
+  }
+  if (!checkpoints_.empty()) tape_.clear();
+  run_layers(first, layers(), watch);
+  rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
+  const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, scale);
+  watch.throw_if_stopped();
+  tape_.backward();
+
+  const Dropout end = tape_.dropout();
+  for (size_t i = checkpoints_.size(); i-- > 0; first -= group_) {
+    std::copy(checkpoints_[i].begin(), checkpoints_[i].end(), state_.x.data);
+    tape_.set_dropout(start.rate, keys[i]);
+    run_layers(first - group_, first, watch);
+    tape_.backward();
+  }
+  if (!checkpoints_.empty()) {
+    embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
+    tape_.backward();
+  }
+  tape_.set_dropout(end.rate, end.key);
+  return loss;
+}
+
+Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
+  begin(batch);
+  const Recording recording(ex_, tape_);
+  const Dropout dropout = tape_.dropout();
+  tape_.set_dropout(0, 0);
+  embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
+  for (int layer = 0; layer < layers(); ++layer) {
+    run_layers(layer, layer + 1, watch);
+    tape_.clear();
+  }
+  rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
+  ex_.tape = nullptr;
+  const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, 0);
+  ex_.tape = &tape_;
+  tape_.set_dropout(dropout.rate, dropout.key);
+  return loss;
+}
+
+}  // namespace lapidary

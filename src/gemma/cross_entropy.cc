@@ -1,0 +1,109 @@
+#include <algorithm>
+
+#include "lapidary/error.h"
+
+#include "gemma/backprop.h"
+#include "tensor/gemm.h"
+
+namespace lapidary {
+
+namespace {
+
+constexpr int64_t kLogitBytes = int64_t{128} << 20;
+
+// Logits of some rows become their gradient: scale * (softmax - 1 at the target), through the cap.
+class LogitRows {
+ public:
+  LogitRows(Executor& ex, const Config& c, int64_t rows, bool gradients)
+      : ex_(ex),
+        cap_(c.final_logit_softcapping),
+        logits_(static_cast<size_t>(rows * c.vocab_size)) {
+    if (gradients && cap_ > 0) capped_.resize(logits_.size());
+  }
+
+  Matrix values(int64_t rows, int64_t cols) { return {logits_.data(), rows, cols}; }
+
+  // Each row's -log p(target).
+  void losses(Matrix logits, std::span<const Token> targets, std::span<double> nats) {
+    if (cap_ > 0) softcap_all(logits);
+    if (!capped_.empty()) std::copy_n(logits.data, logits.size(), capped_.data());
+    ex_.for_each(logits.rows, 8 * logits.cols, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i) {
+        const double logit = logits.row(i)[targets[static_cast<size_t>(i)]];
+        nats[static_cast<size_t>(i)] = ex_.kernels().softmax(logits.row(i), logits.cols) - logit;
+      }
+    });
+  }
+
+  void to_gradients(Matrix p, std::span<const Token> targets, float scale) {
+    ex_.for_each(p.rows, p.cols, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i) {
+        p.row(i)[targets[static_cast<size_t>(i)]] -= 1;
+        for (int64_t v = 0; v < p.cols; ++v) p.row(i)[v] *= scale;
+        if (capped_.empty()) continue;
+        const float* capped = capped_.data() + i * p.cols;
+        const auto cap = static_cast<float>(cap_);
+        for (int64_t v = 0; v < p.cols; ++v) p.row(i)[v] *= 1 - capped[v] / cap * (capped[v] / cap);
+      }
+    });
+  }
+
+ private:
+  void softcap_all(Matrix logits) {
+    ex_.for_each(logits.rows, 8 * logits.cols, [&](int64_t first, int64_t last, int) {
+      ex_.kernels().softcap(logits.row(first), (last - first) * logits.cols,
+                            static_cast<float>(cap_));
+    });
+  }
+
+  Executor& ex_;
+  double cap_;
+  AlignedVector<float> logits_, capped_;
+};
+
+}  // namespace
+
+Loss cross_entropy(Executor& ex, const Config& c, const Linear& lm_head, Matrix h,
+                   std::span<const Token> targets, float scale) {
+  LAPIDARY_CHECK(std::ssize(targets) == h.rows, "[cross_entropy] a target for each row");
+  std::vector<int64_t> rows;
+  for (int64_t t = 0; t < h.rows; ++t)
+    if (targets[static_cast<size_t>(t)] != kNoTarget) rows.push_back(t);
+  const int64_t row_bytes = int64_t{c.vocab_size} * int64_t{sizeof(float)};
+  const int64_t at_once = std::min(std::ssize(rows), std::max<int64_t>(1, kLogitBytes / row_bytes));
+  LogitRows logit_rows(ex, c, at_once, ex.tape != nullptr);
+  AlignedVector<float> inputs(static_cast<size_t>(at_once * h.cols)), d_inputs(inputs.size());
+  std::vector<Token> wanted(static_cast<size_t>(at_once));
+  std::vector<double> nats(wanted.size());
+
+  Loss loss;
+  for (int64_t done = 0; done < std::ssize(rows); done += at_once) {
+    const int64_t count = std::min(at_once, std::ssize(rows) - done);
+    const Matrix x{inputs.data(), count, h.cols};
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t t = rows[static_cast<size_t>(done + i)];
+      std::copy_n(h.row(t), h.cols, x.row(i));
+      wanted[static_cast<size_t>(i)] = targets[static_cast<size_t>(t)];
+    }
+    const Matrix logits = logit_rows.values(count, c.vocab_size);
+    gemm_rows(ex, x, lm_head, logits);
+    logit_rows.losses(logits, wanted, nats);
+    for (int64_t i = 0; i < count; ++i) loss.nats += nats[static_cast<size_t>(i)];
+    if (ex.tape == nullptr) continue;
+
+    logit_rows.to_gradients(logits, wanted, scale);
+    if (float* d_head = ex.tape->gradient(values_of(lm_head)))
+      gemm(ex, Strided(logits).transposed(), x, {d_head, h.cols}, Into::kAdd);
+    std::fill(d_inputs.begin(), d_inputs.end(), 0.0f);
+    const Matrix dx{d_inputs.data(), count, h.cols}, dh = ex.tape->gradient(h);
+    gemm_cols(ex, logits, lm_head, dx);
+    for (int64_t i = 0; i < count; ++i) {
+      float* row = dh.row(rows[static_cast<size_t>(done + i)]);
+      for (int64_t k = 0; k < h.cols; ++k) row[k] += dx.row(i)[k];
+    }
+  }
+  loss.tokens = std::ssize(rows);
+  return loss;
+}
+
+}  // namespace lapidary

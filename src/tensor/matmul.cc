@@ -1,0 +1,180 @@
+// Products with the weights of the model: in inference, with adapters, and backwards.
+#include <algorithm>
+#include <vector>
+
+#include "tensor/check_shape.h"
+#include "tensor/gemm.h"
+#include "tensor/ops.h"
+
+namespace lapidary {
+
+namespace {
+
+constexpr int64_t kShareRows = 16;  // rows of a share: a multiple of what the kernels take at once
+
+// fn(product, first row, last row, thread) for the rows of all products, shared out to threads.
+template <class Fn>
+void for_each_row(Executor& ex, std::span<const Product> products, int64_t work, Fn&& fn) {
+  int64_t total = 0;
+  for (const Product& p : products) total += (p.w.rows + kShareRows - 1) / kShareRows;
+  ex.for_each(total, kShareRows * work, [&](int64_t first, int64_t last, int thread) {
+    int64_t begin = 0;
+    for (const Product& p : products) {
+      const int64_t end = begin + (p.w.rows + kShareRows - 1) / kShareRows;
+      const int64_t from = std::max(first, begin), to = std::min(last, end);
+      if (from < to)
+        fn(p, (from - begin) * kShareRows, std::min((to - begin) * kShareRows, p.w.rows), thread);
+      begin = end;
+    }
+  });
+}
+
+void matmul_float(Executor& ex, Matrix x, std::span<const Product> products) {
+  ex.reserve_scratch(matmul_scratch_floats(x.cols));
+  for_each_row(ex, products, x.cols * x.rows,
+               [&](const Product& p, int64_t first, int64_t last, int thread) {
+                 ex.kernels().matmul({.x = x.data,
+                                      .tokens = x.rows,
+                                      .weight = &p.w,
+                                      .first_row = first,
+                                      .last_row = last,
+                                      .y = p.y.data,
+                                      .scratch = ex.scratch(thread)});
+               });
+}
+
+void matmul_rounded(Executor& ex, Matrix x, std::span<const Product> products) {
+  ex.reserve_scratch(quantized_scratch_floats(x.cols));
+  const QuantizedRows rows = ex.quantized_rows(x.rows, products.front().w);
+  ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
+    ex.kernels().quantize({.x = x.data, .first_token = first, .last_token = last, .out = &rows});
+  });
+  for_each_row(ex, products, x.cols * x.rows,
+               [&](const Product& p, int64_t first, int64_t last, int thread) {
+                 ex.kernels().quantized_matmul({.x = &rows,
+                                                .weight = &p.w,
+                                                .first_row = first,
+                                                .last_row = last,
+                                                .y = p.y.data,
+                                                .scratch = ex.scratch(thread)});
+               });
+}
+
+WeightMatrix dense(const float* data, int64_t rows, int64_t cols) {
+  return {.rows = rows, .cols = cols, .data = reinterpret_cast<const std::byte*>(data)};
+}
+
+// y += scale * (x aᵀ) bᵀ for the adapters of one matrix.
+void add_low_rank(Executor& ex, Matrix x, const Product& p) {
+  for (const LowRank& low : p.w.low_rank) {
+    float* memory = ex.low_rank(x.rows * (low.rank + p.w.rows));
+    const Matrix inner{memory, x.rows, low.rank};
+    const Matrix outer{memory + inner.size(), x.rows, p.w.rows};
+    matmul(ex, x, dense(low.a, low.rank, p.w.cols), inner);
+    for (int64_t i = 0; i < inner.size(); ++i) inner.data[i] *= low.scale;
+    matmul(ex, inner, dense(low.b, p.w.rows, low.rank), outer);
+    add(ex, p.y, outer);
+  }
+}
+
+// The gradient of the result of an operation, which is the operation's to take: see tape.h.
+class Taken {
+ public:
+  explicit Taken(Matrix gradient) : gradient_(gradient) {}
+  ~Taken() { std::fill_n(gradient_.data, gradient_.size(), 0.0f); }
+  Taken(const Taken&) = delete;
+  Taken& operator=(const Taken&) = delete;
+  const Matrix& operator*() const { return gradient_; }
+
+ private:
+  Matrix gradient_;
+};
+
+// What an adapter's product leaves for its way back.
+struct LowRankRecord {
+  LowRank low;
+  Matrix x;      // [T, K] what it saw: dropped out where the tape says so
+  Matrix inner;  // [T, rank] scale * x aᵀ
+  Dropout dropout;
+};
+
+LowRankRecord low_rank_forward(Executor& ex, Matrix x, const LowRank& low, Matrix y) {
+  Tape& tape = *ex.tape;
+  LowRankRecord r{low, x, tape.room(x.rows, low.rank), tape.next_dropout()};
+  if (r.dropout.rate > 0) r.x = tape.keep(x), r.dropout.apply(r.x);
+  gemm_rows(ex, r.x, dense(low.a, low.rank, x.cols), r.inner);
+  for (int64_t i = 0; i < r.inner.size(); ++i) r.inner.data[i] *= low.scale;
+  const Strided b(low.b, y.cols, low.rank, low.rank);
+  gemm(ex, r.inner, b.transposed(), y, Into::kAdd);
+  return r;
+}
+
+void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix dy, Matrix dx) {
+  Tape& tape = *ex.tape;
+  const LowRank& low = r.low;
+  const Strided a(low.a, low.rank, r.x.cols, r.x.cols), b(low.b, dy.cols, low.rank, low.rank);
+  if (float* db = tape.gradient(low.b))
+    gemm(ex, Strided(dy).transposed(), r.inner, {db, low.rank}, Into::kAdd);
+  const Matrix inner = tape.room(dy.rows, low.rank);
+  gemm(ex, dy, b, inner, Into::kOverwrite);
+  for (int64_t i = 0; i < inner.size(); ++i) inner.data[i] *= low.scale;
+  if (float* da = tape.gradient(low.a))
+    gemm(ex, Strided(inner).transposed(), r.x, {da, r.x.cols}, Into::kAdd);
+  if (dx.data == nullptr) return;
+  if (r.dropout.rate > 0) {
+    const Matrix masked = tape.room(dx.rows, dx.cols);
+    gemm(ex, inner, a, masked, Into::kOverwrite);
+    r.dropout.apply(masked);
+    for (int64_t i = 0; i < dx.size(); ++i) dx.data[i] += masked.data[i];
+  } else {
+    gemm(ex, inner, a, dx, Into::kAdd);
+  }
+}
+
+void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) {
+  Tape& tape = *ex.tape;
+  const bool needs_x = std::any_of(products.begin(), products.end(), [&](const Product& p) {
+    return !p.w.low_rank.empty() || tape.gradient(values_of(p.w)) != nullptr;
+  });
+  const Matrix kept = needs_x ? tape.keep(x) : x;
+  for (const Product& p : products) {
+    gemm_rows(ex, x, p.w, p.y);
+    std::vector<LowRankRecord> adapters;
+    for (const LowRank& low : p.w.low_rank)
+      adapters.push_back(low_rank_forward(ex, kept, low, p.y));
+    tape.record([&ex, kept, x, y = p.y, w = &p.w, adapters = std::move(adapters)] {
+      const Taken dy(ex.tape->gradient(y));
+      const Matrix dx = ex.tape->gradient(x);
+      if (float* dw = ex.tape->gradient(values_of(*w)))
+        gemm(ex, Strided(*dy).transposed(), kept, {dw, w->cols}, Into::kAdd);
+      for (const LowRankRecord& r : adapters) low_rank_backward(ex, r, *dy, dx);
+      if (dx.data != nullptr) gemm_cols(ex, *dy, *w, dx);
+    });
+  }
+}
+
+}  // namespace
+
+void matmul(Executor& ex, Matrix x, std::initializer_list<Product> products) {
+  const std::span<const Product> all(products.begin(), products.size());
+  const WeightMatrix& w = all.front().w;
+  bool alike = true;
+  for (const Product& p : all) {
+    check_shape("matmul x", x, x.rows, p.w.cols);
+    check_shape("matmul y", p.y, x.rows, p.w.rows);
+    alike = alike && p.w.format == w.format && p.w.bits == w.bits && p.w.group == w.group;
+  }
+  if (ex.tape != nullptr) return matmul_recorded(ex, x, all);
+  if (!alike) {
+    for (const Product& p : all) matmul(ex, x, {p});
+    return;
+  }
+  if (ex.activations() == Activations::kRounded && takes_quantized_rows(w)) {
+    matmul_rounded(ex, x, all);
+  } else {
+    matmul_float(ex, x, all);
+  }
+  for (const Product& p : all) add_low_rank(ex, x, p);
+}
+
+}  // namespace lapidary

@@ -1,0 +1,75 @@
+#include "tensor/tape.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "lapidary/error.h"
+
+#include "base/rng.h"
+
+namespace lapidary {
+
+namespace {
+constexpr uint64_t kDropoutStream = 0x64726f70;  // of CounterRng: apart from other uses of a seed
+}
+
+void Dropout::apply(Matrix values) const {
+  const CounterRng rng(key, kDropoutStream);
+  const auto scale = static_cast<float>(1 / (1 - rate));
+  for (int64_t i = 0; i < values.size(); ++i)
+    values.data[i] *= rng.uniform(static_cast<uint64_t>(i)) < rate ? 0 : scale;
+}
+
+void Tape::track(const float* values, int64_t n, float* gradients) {
+  const Range range{values, values + n, gradients};
+  const auto next = std::lower_bound(ranges_.begin(), ranges_.end(), values,
+                                     [](const Range& r, const float* p) { return r.begin < p; });
+  LAPIDARY_CHECK((next == ranges_.end() || range.end <= next->begin) &&
+                     (next == ranges_.begin() || std::prev(next)->end <= range.begin),
+                 "values are tracked once");
+  ranges_.insert(next, range);
+}
+
+float* Tape::gradient(const float* value) const {
+  auto range = std::upper_bound(ranges_.begin(), ranges_.end(), value,
+                                [](const float* p, const Range& r) { return p < r.begin; });
+  if (range == ranges_.begin() || value >= (--range)->end) return nullptr;
+  return range->gradients + (value - range->begin);
+}
+
+Matrix Tape::room(int64_t rows, int64_t cols) {
+  constexpr int64_t kPieceFloats = int64_t{1} << 22, kLine = 16;
+  const int64_t floats = (rows * cols + kLine - 1) / kLine * kLine;
+  while (piece_ < pieces_.size() && used_ + floats > pieces_[piece_].floats) {
+    ++piece_;
+    used_ = 0;
+  }
+  if (piece_ == pieces_.size()) {
+    const int64_t size = std::max(floats, kPieceFloats);
+    pieces_.push_back({std::make_unique_for_overwrite<float[]>(static_cast<size_t>(size)), size});
+  }
+  float* data = pieces_[piece_].memory.get() + used_;
+  used_ += floats;
+  peak_floats_ = std::max(peak_floats_, floats_ += floats);
+  return {data, rows, cols};
+}
+
+Matrix Tape::keep(Matrix values) {
+  const Matrix copy = room(values.rows, values.cols);
+  std::copy_n(values.data, values.size(), copy.data);
+  return copy;
+}
+
+void Tape::backward() {
+  for (; !records_.empty(); records_.pop_back()) records_.back()();
+  clear();
+}
+
+void Tape::clear() {
+  records_.clear();
+  piece_ = 0;
+  used_ = 0;
+  floats_ = 0;
+}
+
+}  // namespace lapidary

@@ -1,0 +1,77 @@
+// Gradients: what the operations did, to be undone backwards.
+//
+// An operation that runs on an Executor with a tape leaves a record: what it needs of its inputs,
+// which later operations overwrite, and a function that turns the gradient of its result into
+// gradients of its inputs. Memory stands for values, as in the forward pass: the gradient of a
+// buffer is that of the value it held at that point of time. So a record
+//
+//   takes    the gradient of the result, and leaves zeros in its place: before this operation the
+//            buffer held something that nothing after it has seen
+//   adds     to the gradients of the inputs
+//
+// and operations may overwrite and reuse buffers as they like.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tensor/matrix.h"
+
+namespace lapidary {
+
+// Zeros for a share of the values, the rest larger for it: which ones is a function of the key.
+struct Dropout {
+  double rate = 0;
+  uint64_t key = 0;
+  void apply(Matrix values) const;
+};
+
+class Tape {
+ public:
+  // The gradients of the `n` values at `values` are at `gradients`, and start at zero. Both are the
+  // caller's, and longer-lived. Values that nobody tracks are constants.
+  void track(const float* values, int64_t n, float* gradients);
+  // Where the gradient of the value at this address is; nullptr for a constant.
+  float* gradient(const float* value) const;
+  Matrix gradient(Matrix values) const { return {gradient(values.data), values.rows, values.cols}; }
+
+  // Memory until clear(). A few large pieces that are used again by the next recording.
+  Matrix room(int64_t rows, int64_t cols);
+  Matrix keep(Matrix values);  // a copy
+
+  void record(std::function<void()> undo) { records_.push_back(std::move(undo)); }
+  // Undoes everything that was recorded, last first, and forgets it and what was kept.
+  void backward();
+  void clear();
+
+  // Dropout on what adapters see: `rate` in [0, 1); each product that asks gets draws of its own.
+  void set_dropout(double rate, uint64_t key) { dropout_ = {rate, key}; }
+  Dropout next_dropout() { return {dropout_.rate, dropout_.key++}; }
+  const Dropout& dropout() const { return dropout_; }
+
+  // Bytes of what room() gave out: the most there were at once since the start.
+  int64_t peak_bytes() const { return peak_floats_ * int64_t{sizeof(float)}; }
+
+ private:
+  struct Range {
+    const float* begin;
+    const float* end;
+    float* gradients;
+  };
+  std::vector<Range> ranges_;  // ascending, disjoint
+  std::vector<std::function<void()>> records_;
+  Dropout dropout_;
+
+  struct Piece {
+    std::unique_ptr<float[]> memory;  // not initialised
+    int64_t floats;
+  };
+  std::vector<Piece> pieces_;
+  size_t piece_ = 0;  // the one in use
+  int64_t used_ = 0;  // of it
+  int64_t floats_ = 0, peak_floats_ = 0;
+};
+
+}  // namespace lapidary

@@ -1,0 +1,114 @@
+// Gradients of whole models against those of the reference in double precision.
+#include "gemma/backprop.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "gemma/load.h"
+#include "io/safetensors.h"
+#include "train/full_weights.h"
+
+namespace lapidary {
+namespace {
+
+std::filesystem::path golden(const std::string& model) {
+  return std::filesystem::path(LAPIDARY_SOURCE_DIR) / "tests/golden" / model;
+}
+
+template <class T>
+std::vector<T> values(const SafetensorsFile& file, const std::string& name) {
+  const TensorView& view = *file.find(name);
+  std::vector<T> out(static_cast<size_t>(view.elements()));
+  std::memcpy(out.data(), view.bytes.data(), view.bytes.size());
+  return out;
+}
+
+bool everything(std::string_view) {
+  return true;
+}
+
+// A model whose weights are all trained, and the tokens of its golden file as one document.
+struct Case {
+  Model model;
+  FullWeights weights;
+  std::vector<Token> tokens, targets;
+  std::vector<int64_t> lengths;
+  Executor ex;
+  float embed_scale;
+
+  explicit Case(const std::string& name, int threads = 1, const Kernels& kernels = best_kernels())
+      : model(load_model(golden(name))),
+        weights(model.config, model.weights, everything),
+        tokens(values<int32_t>(SafetensorsFile::open(golden(name) / "golden.safetensors"), "ids")),
+        targets(tokens.begin() + 1, tokens.end()),
+        lengths{std::ssize(tokens)},
+        ex(kernels, threads),
+        embed_scale(std::sqrt(static_cast<float>(model.config.hidden_size))) {
+    targets.push_back(kNoTarget);
+  }
+  Documents documents() const { return {tokens, targets, lengths}; }
+  Backprop backprop(int checkpoint_layers) {
+    return Backprop(ex, model.config, model.weights, embed_scale, std::ssize(tokens),
+                    checkpoint_layers);
+  }
+  // The gradients of the mean loss, one parameter after another.
+  std::vector<float> gradients(int checkpoint_layers, Loss* loss = nullptr) {
+    Backprop pass = backprop(checkpoint_layers);
+    weights.track(pass.tape());
+    for (const Parameter& p : weights.parameters()) std::fill(p.grad.begin(), p.grad.end(), 0.0f);
+    const auto targets_count = static_cast<float>(tokens.size() - 1);
+    const Loss got = pass.run(documents(), 1 / targets_count);
+    if (loss != nullptr) *loss = got;
+    std::vector<float> all;
+    for (const Parameter& p : weights.parameters())
+      all.insert(all.end(), p.grad.begin(), p.grad.end());
+    return all;
+  }
+};
+
+class BackpropTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(BackpropTest, GradientsAreThoseOfTheReference) {
+  Case c(GetParam());
+  const SafetensorsFile expected =
+      SafetensorsFile::open(golden(GetParam()) / "gradients.safetensors");
+  Loss loss;
+  c.gradients(0, &loss);
+  EXPECT_NEAR(loss.nats / static_cast<double>(loss.tokens), values<float>(expected, "loss")[0],
+              1e-5);
+  for (const Parameter& p : c.weights.parameters()) {
+    const std::vector<float> want = values<float>(expected, "grad." + p.name);
+    ASSERT_EQ(want.size(), p.grad.size()) << p.name;
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      error += std::pow(double{p.grad[i]} - want[i], 2);
+      norm += std::pow(double{want[i]}, 2);
+    }
+    // A few hundred roundings in a row, of half an ulp each, add up as a random walk.
+    EXPECT_LE(std::sqrt(error), 2e-5 * std::sqrt(norm)) << p.name;
+  }
+}
+
+TEST_P(BackpropTest, CheckpointsAndThreadsChangeNoBit) {
+  const std::vector<float> expected = Case(GetParam()).gradients(0);
+  EXPECT_EQ(Case(GetParam()).gradients(1), expected);
+  EXPECT_EQ(Case(GetParam()).gradients(2), expected);
+  EXPECT_EQ(Case(GetParam(), 3).gradients(0), expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, BackpropTest,
+                         ::testing::Values("gemma1-mqa", "gemma2-gqa", "gemma3-v5"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace lapidary
