@@ -27,7 +27,7 @@ struct Loss {
 
 // Sum of -log p(target) over the rows of h, the final norm's output. With a tape on the executor,
 // adds `scale` times the gradient to that of h and, where it is tracked, of the head. Logits are
-// made for some rows at a time, in at most 128 MiB.
+// made for some rows at a time, in at most 256 MiB.
 Loss cross_entropy(Executor& ex, const Config& config, const Linear& lm_head, Matrix h,
                    std::span<const Token> targets, float scale);
 

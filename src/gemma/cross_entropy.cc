@@ -9,7 +9,7 @@ namespace lapidary {
 
 namespace {
 
-constexpr int64_t kLogitBytes = int64_t{128} << 20;
+constexpr int64_t kLogitBytes = int64_t{256} << 20;
 
 // Logits of some rows become their gradient: scale * (softmax - 1 at the target), through the cap.
 class LogitRows {

@@ -8,11 +8,11 @@ namespace lapidary {
 
 namespace {
 
-constexpr int64_t kDepth = 256;      // of a packed block: a panel of b is 16 KB of columns
+constexpr int64_t kDepth = 256;      // of a packed block: a panel of b is 16 KB or 32
 constexpr int64_t kRows = 2048;      // of a that are packed at once
-constexpr int64_t kCols = 1024;      // of b
-constexpr int64_t kTaskRows = 96;    // of a product that one thread does at once: with a depth of
-constexpr int64_t kTaskCols = 256;   // 256 its part of a lies in the second-level cache
+constexpr int64_t kCols = 4096;      // of b: 4 MiB
+constexpr int64_t kTaskRows = 252;   // of a product that one thread does at once, at most: its part
+constexpr int64_t kTaskCols = 128;   // of a and of b fit the second-level cache
 constexpr int64_t kSerialRows = 96;  // the same for a product by one thread
 constexpr int64_t kSerialCols = 256;
 
@@ -20,23 +20,40 @@ int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
-// One panel: out[k, i] = of(i, k) for i < width; `count` of them exist, the rest are zeros.
+// One panel: out[k, i] = of(i, k) for i < width; `count` of them exist, the rest are zeros. Widths
+// that the compiler knows are copied by vectors.
+template <int kWidth>
 void pack_panel(const float* from, int64_t i_stride, int64_t k_stride, int64_t count, int64_t width,
                 int64_t depth, float* out) {
-  if (count == width && i_stride == 1) {
-    for (int64_t k = 0; k < depth; ++k) std::copy_n(from + k * k_stride, width, out + k * width);
-    return;
-  }
-  for (int64_t i = 0; i < width; ++i)
+  if constexpr (kWidth > 0) width = kWidth;
+  if (count < width) {
     for (int64_t k = 0; k < depth; ++k)
-      out[k * width + i] = i < count ? from[i * i_stride + k * k_stride] : 0;
+      for (int64_t i = 0; i < width; ++i)
+        out[k * width + i] = i < count ? from[i * i_stride + k * k_stride] : 0;
+  } else if (i_stride == 1) {
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t i = 0; i < width; ++i) out[k * width + i] = from[k * k_stride + i];
+  } else {
+    constexpr int64_t kLine = 16;  // of each row at a time: what is written stays close
+    for (int64_t k = 0; k < depth; k += kLine)
+      for (int64_t i = 0; i < width; ++i) {
+        const float* line = from + i * i_stride + k * k_stride;
+        for (int64_t j = 0; j < std::min(kLine, depth - k); ++j)
+          out[(k + j) * width + i] = line[j * k_stride];
+      }
+  }
 }
 
-// Panels [first, last) of the rows of a, or of the columns of b given turned over.
+// Panels [first, last) of the rows of m.
 void pack(Strided m, int64_t width, int64_t first, int64_t last, float* out) {
+  const auto panel = width == 16   ? pack_panel<16>
+                     : width == 32 ? pack_panel<32>
+                     : width == 6  ? pack_panel<6>
+                     : width == 12 ? pack_panel<12>
+                                   : pack_panel<0>;
   for (int64_t p = first; p < last; ++p)
-    pack_panel(m.data + p * width * m.row_stride, m.row_stride, m.col_stride,
-               std::min(width, m.rows - p * width), width, m.cols, out + p * width * m.cols);
+    panel(m.data + p * width * m.row_stride, m.row_stride, m.col_stride,
+          std::min(width, m.rows - p * width), width, m.cols, out + p * width * m.cols);
 }
 
 int64_t panels(int64_t n, int64_t width) {
@@ -53,7 +70,6 @@ template <class Run>
 void multiply(const Kernels& kernels, const BlockSizes& sizes, Strided a, Strided b, Target c,
               Into into, float* packed_a, float* packed_b, Run&& run) {
   const int64_t height = kernels.gemm_rows, width = kernels.gemm_cols;
-  const int64_t task_rows = round_up(sizes.task_rows, height);
   const int64_t task_cols = round_up(sizes.task_cols, width);
   for (int64_t i = 0; i < a.rows; i += sizes.rows)
     for (int64_t k = 0; k < a.cols; k += kDepth) {
@@ -66,7 +82,8 @@ void multiply(const Kernels& kernels, const BlockSizes& sizes, Strided a, Stride
         const Strided other = b.block(k, j, depth, cols).transposed();
         run(panels(cols, width), width * depth,
             [&](int64_t first, int64_t last) { pack(other, width, first, last, packed_b); });
-        const int64_t across = panels(cols, task_cols), down = panels(rows, task_rows);
+        const int64_t across = panels(cols, task_cols), down = panels(rows, sizes.task_rows);
+        const int64_t task_rows = round_up(panels(rows, down), height);
         run(across * down, task_rows * task_cols * depth, [&](int64_t first, int64_t last) {
           for (int64_t task = first; task < last; ++task) {
             const int64_t row = task % down * task_rows, col = task / down * task_cols;
