@@ -14,6 +14,14 @@ std::vector<std::string> adaptable_matrices() {
           "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 }
 
+std::pair<int64_t, int64_t> adaptable_shape(const Config& c, std::string_view name) {
+  if (name == "self_attn.q_proj") return {c.q_dim(), c.hidden_size};
+  if (name == "self_attn.o_proj") return {c.hidden_size, c.q_dim()};
+  if (name == "mlp.down_proj") return {c.hidden_size, c.intermediate_size};
+  if (name.starts_with("mlp.")) return {c.intermediate_size, c.hidden_size};
+  return {c.kv_dim(), c.hidden_size};
+}
+
 void attach(const Adapter& adapter, double strength, const Config& config, Weights& weights) {
   std::map<std::string, Linear*> matrices;
   visit_tensors(config, weights, [&](const std::string& name, auto& field, int64_t, int64_t) {

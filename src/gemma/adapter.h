@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/aligned_vector.h"
@@ -25,6 +27,8 @@ struct Adapter {
 
 // The matrices of a layer that adapters can have, by their names there: "self_attn.q_proj", ...
 std::vector<std::string> adaptable_matrices();
+// Rows and columns of one of them.
+std::pair<int64_t, int64_t> adaptable_shape(const Config& config, std::string_view name);
 
 // Lets a model's matrices add the adapter, `strength` times, to what they compute. The adapter
 // must outlive the weights' use and stays where it is. Throws Error{kInput} listing every target

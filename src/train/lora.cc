@@ -1,0 +1,88 @@
+#include "train/lora.h"
+
+#include <cmath>
+#include <fnmatch.h>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/fail.h"
+#include "base/rng.h"
+
+namespace lapidary {
+
+namespace {
+
+constexpr uint64_t kLoraStream = 0x6c6f7261;
+
+bool fits(const std::string& pattern, const std::string& name) {
+  const std::string word = name.substr(name.find('.') + 1);
+  return fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
+         fnmatch(pattern.c_str(), word.c_str(), 0) == 0;
+}
+
+std::set<std::string> chosen(const std::vector<std::string>& patterns) {
+  const std::vector<std::string> all = adaptable_matrices();
+  if (patterns.empty()) return {all.begin(), all.end()};
+  std::set<std::string> names;
+  for (const std::string& pattern : patterns) {
+    const size_t before = names.size();
+    bool fitted = false;
+    for (const std::string& name : all)
+      if (fits(pattern, name)) names.insert(name), fitted = true;
+    if (!fitted && names.size() == before)
+      fail_usage("--targets: '{}' fits none of {}", pattern, fmt::join(all, ", "));
+  }
+  return names;
+}
+
+}  // namespace
+
+Adapter make_lora(const Config& c, const LoraOptions& o) {
+  if (o.rank < 1) fail_usage("--rank: {} is not positive", o.rank);
+  const std::set<std::string> names = chosen(o.targets);
+  const auto rank = static_cast<double>(o.rank);
+  const int64_t layers = c.num_hidden_layers;
+  const int64_t first = o.last_layers > 0 ? std::max<int64_t>(0, layers - o.last_layers) : 0;
+  Adapter adapter;
+  for (int64_t layer = first; layer < layers; ++layer)
+    for (const std::string& name : adaptable_matrices()) {
+      if (!names.contains(name)) continue;
+      const auto [rows, cols] = adaptable_shape(c, name);
+      adapter.matrices.push_back({.target = fmt::format("model.layers.{}.{}", layer, name),
+                                  .rank = o.rank,
+                                  .scale = o.alpha / (o.rslora ? std::sqrt(rank) : rank),
+                                  .a = AlignedVector<float>(static_cast<size_t>(o.rank * cols)),
+                                  .b = AlignedVector<float>(static_cast<size_t>(o.rank * rows))});
+    }
+  restart_lora(adapter, o.seed, 0);
+  return adapter;
+}
+
+void restart_lora(Adapter& adapter, uint64_t seed, uint64_t round) {
+  for (size_t i = 0; i < adapter.matrices.size(); ++i) {
+    AdapterMatrix& m = adapter.matrices[i];
+    const CounterRng rng(mix64(seed ^ mix64(round)), kLoraStream + i);
+    const double bound = 1 / std::sqrt(static_cast<double>(std::ssize(m.a) / m.rank));
+    for (size_t j = 0; j < m.a.size(); ++j)
+      m.a[j] = static_cast<float>(bound * (2 * rng.uniform(j) - 1));
+    std::fill(m.b.begin(), m.b.end(), 0.0f);
+  }
+}
+
+AdapterWeights::AdapterWeights(Adapter& adapter) {
+  for (AdapterMatrix& m : adapter.matrices) {
+    const auto add = [&](const char* factor, AlignedVector<float>& values, int64_t rows) {
+      parameters_.push_back({.name = m.target + factor,
+                             .value = values,
+                             .grad = gradients_.emplace_back(values.size()),
+                             .rows = rows,
+                             .cols = std::ssize(values) / rows});
+    };
+    add(".lora_a", m.a, m.rank);
+    add(".lora_b", m.b, std::ssize(m.b) / m.rank);
+  }
+}
+
+}  // namespace lapidary
