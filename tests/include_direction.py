@@ -20,6 +20,7 @@ BELOW = {
     "report": {"base"},
     "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "eval": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
+    "train": {"generate", "gemma", "io", "tensor", "kernels", "base", "text"},
     "quantize": {"eval", "generate", "gemma", "io", "quant", "tensor", "kernels", "base", "text"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
