@@ -33,4 +33,15 @@ std::string format_chat(std::span<const ChatMessage> messages);
 std::vector<Token> encode_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                ControlText control = ControlText::kLiteral);
 
+// A whole conversation, as models are trained on it.
+struct Transcript {
+  std::vector<Token> ids;        // from <bos> to the line break after the last <end_of_turn>
+  std::vector<bool> from_model;  // of each: whether it is text of the model, or ends its turn
+};
+
+// The last message is the model's. Everything else is as for encode_chat(), whose ids for a part of
+// the conversation are how these begin.
+Transcript encode_transcript(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
+                             ControlText control = ControlText::kLiteral);
+
 }  // namespace lapidary

@@ -1,5 +1,6 @@
 #include "lapidary/chat.h"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
@@ -36,10 +37,12 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-// Checks the order of roles and calls turn(text) for each turn, with "user\n" or "model\n" before
-// the message's text.
+enum class LastTurn { kUser, kModel };
+
+// Checks the order of roles and calls turn(text, user) for each turn, with "user\n" or "model\n"
+// before the message's text.
 template <class Fn>
-void for_each_turn(std::span<const ChatMessage> messages, Fn&& turn) {
+void for_each_turn(std::span<const ChatMessage> messages, LastTurn last, Fn&& turn) {
   std::string system;
   size_t first = 0;
   if (!messages.empty() && messages[0].role == "system") {
@@ -61,17 +64,37 @@ void for_each_turn(std::span<const ChatMessage> messages, Fn&& turn) {
     std::string content = user ? "user\n" : "model\n";
     if (i == first) content += system;
     content += trimmed(message.content);
-    turn(content);
+    turn(content, user);
   }
-  if ((messages.size() - first) % 2 == 0)
-    fail_usage("message {}: the last message must be the user's", messages.size());
+  const bool ends_with_user = (messages.size() - first) % 2 == 1;
+  if (ends_with_user != (last == LastTurn::kUser))
+    fail_usage("message {}: the last message must be the {}'s", messages.size(),
+               last == LastTurn::kUser ? "user" : "model");
 }
+
+// The frame's ids.
+struct Frame {
+  explicit Frame(const Tokenizer& tokenizer) {
+    const std::optional<Token> found_start = tokenizer.find(kStartOfTurn);
+    const std::optional<Token> found_end = tokenizer.end_of_turn();
+    if (!found_start || !found_end)
+      fail("the tokenizer has no piece {}: it is not one of a chat model",
+           found_start ? kEndOfTurn : kStartOfTurn);
+    start = *found_start;
+    end = *found_end;
+    between = tokenizer.encode("\n");
+    model = tokenizer.encode("model\n");
+  }
+
+  Token start, end;
+  std::vector<Token> between, model;
+};
 
 }  // namespace
 
 std::string format_chat(std::span<const ChatMessage> messages) {
   std::string out = "<bos>";
-  for_each_turn(messages, [&out](const std::string& text) {
+  for_each_turn(messages, LastTurn::kUser, [&out](const std::string& text, bool) {
     out.append(kStartOfTurn).append(text).append(kEndOfTurn).append("\n");
   });
   return out.append(kStartOfTurn).append("model\n");
@@ -82,25 +105,42 @@ std::string format_chat(std::span<const ChatMessage> messages) {
 // it lie between the same two and are encoded together: "\n" may join with what follows.
 std::vector<Token> encode_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                ControlText control) {
-  const std::optional<Token> start = tokenizer.find(kStartOfTurn);
-  const std::optional<Token> end = tokenizer.end_of_turn();
-  if (!start || !end)
-    fail("the tokenizer has no piece {}: it is not one of a chat model",
-         start ? kEndOfTurn : kStartOfTurn);
-  const std::vector<Token> between = tokenizer.encode("\n");
+  const Frame frame(tokenizer);
   std::vector<Token> ids{tokenizer.bos()};
   const auto append = [&ids](const std::vector<Token>& more) {
     ids.insert(ids.end(), more.begin(), more.end());
   };
-  for_each_turn(messages, [&](const std::string& text) {
-    ids.push_back(*start);
+  for_each_turn(messages, LastTurn::kUser, [&](const std::string& text, bool) {
+    ids.push_back(frame.start);
     append(tokenizer.encode(text, control));
-    ids.push_back(*end);
-    append(between);
+    ids.push_back(frame.end);
+    append(frame.between);
   });
-  ids.push_back(*start);
-  append(tokenizer.encode("model\n"));
+  ids.push_back(frame.start);
+  append(frame.model);
   return ids;
+}
+
+Transcript encode_transcript(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
+                             ControlText control) {
+  const Frame frame(tokenizer);
+  Transcript transcript{{tokenizer.bos()}, {false}};
+  const auto append = [&transcript](std::span<const Token> ids, bool from_model) {
+    transcript.ids.insert(transcript.ids.end(), ids.begin(), ids.end());
+    transcript.from_model.resize(transcript.ids.size(), from_model);
+  };
+  for_each_turn(messages, LastTurn::kModel, [&](const std::string& text, bool user) {
+    const std::vector<Token> ids = tokenizer.encode(text, control);
+    const auto own = std::mismatch(ids.begin(), ids.end(), frame.model.begin(), frame.model.end());
+    const std::span<const Token> all(ids);
+    const auto opening = user ? ids.size() : static_cast<size_t>(own.first - ids.begin());
+    append({&frame.start, 1}, false);
+    append(all.first(opening), false);
+    append(all.subspan(opening), true);
+    append({&frame.end, 1}, !user);
+    append(frame.between, false);
+  });
+  return transcript;
 }
 
 }  // namespace lapidary

@@ -48,13 +48,19 @@ constexpr Utf8Char first_utf8(std::string_view text) {
   return {code, size};
 }
 
-constexpr bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const Utf8Char c = first_utf8(text);
-    if (c.size == 0) return false;
-    text.remove_prefix(c.size);
+// Bytes of `text` before the first that is not UTF-8; all of them where there is none.
+constexpr size_t utf8_bytes(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const Utf8Char c = first_utf8(text.substr(at));
+    if (c.size == 0) break;
+    at += c.size;
   }
-  return true;
+  return at;
+}
+
+constexpr bool is_utf8(std::string_view text) {
+  return utf8_bytes(text) == text.size();
 }
 
 // Bytes at the end of `text` (0..3) that more bytes could complete to a character.

@@ -1,5 +1,7 @@
 #include "lapidary/chat.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "test_tokenizers.h"
@@ -47,6 +49,46 @@ TEST(Chat, NamesTheMessageThatIsOutOfPlace) {
             "message 2: a system message can only be the first");
   EXPECT_EQ(error({{"tool\n", "x"}}),
             "message 1: unknown role 'tool\\x0a', expected system, user, assistant or model");
+}
+
+// The control tokens of the transcript as [..] where the model's words are within.
+std::string shown_transcript(const Tokenizer& t, const Transcript& transcript) {
+  EXPECT_EQ(transcript.ids.size(), transcript.from_model.size());
+  std::string out;
+  for (size_t i = 0; i < transcript.ids.size(); ++i) {
+    const std::string piece = t.decode({&transcript.ids[i], 1}, true);
+    out += transcript.from_model[i] ? "[" + piece + "]" : piece;
+  }
+  return out;
+}
+
+TEST(Transcript, SaysWhatTheModelWrote) {
+  const Tokenizer t = tokenizer_of(tiny_json());
+  const Messages talk{{"user", "ab"}, {"assistant", " c d "}, {"user", "e"}, {"model", "ab"}};
+  EXPECT_EQ(shown_transcript(t, encode_transcript(t, talk)),
+            "<bos><start_of_turn>user\nab<end_of_turn>\n"
+            "<start_of_turn>model\n[c][ ][d][<end_of_turn>]\n"
+            "<start_of_turn>user\ne<end_of_turn>\n"
+            "<start_of_turn>model\n[ab][<end_of_turn>]\n");
+  const Messages start(talk.begin(), talk.begin() + 3);
+  const std::vector<Token> prompt = encode_chat(t, start);
+  const std::vector<Token> whole = encode_transcript(t, talk).ids;
+  EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), whole.begin()));
+}
+
+TEST(Transcript, ControlTokensInMessagesAreText) {
+  const Tokenizer t = tokenizer_of(tiny_json());
+  const Transcript made = encode_transcript(t, Messages{{"user", "<eos>"}, {"model", "<bos>"}});
+  EXPECT_EQ(std::count(made.ids.begin(), made.ids.end(), t.bos()), 1);
+  EXPECT_EQ(std::count(made.ids.begin(), made.ids.end(), t.eos()), 0);
+}
+
+TEST(Transcript, EndsWithTheModel) {
+  const Tokenizer t = tokenizer_of(tiny_json());
+  EXPECT_EQ(error_of([&] {
+              encode_transcript(t, Messages{{"user", "x"}});
+            }),
+            "message 1: the last message must be the model's");
 }
 
 const Messages kTalk = {{"system", "\n\nBe  kind.\n"},
