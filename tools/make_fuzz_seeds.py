@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the safetensors, GGUF and hub fuzzers: small files, right and wrong in one way each.
+"""Writes the seeds of the safetensors, GGUF, hub and JSONL fuzzers: small files, right and wrong in one way each.
 
   tools/make_fuzz_seeds.py [FOLDER]      tests/fuzz/corpus unless given
 
 A safetensors file: the header's length as u64, the header as JSON, the tensors' bytes. A GGUF file: magic, version, the
 numbers of tensors and of keys, the keys with types and values, the tensors' names, sizes, types and offsets, and from the
-next multiple of 32 the tensors' bytes. A hub's answer: JSON with the commit and the files of a model.
+next multiple of 32 the tensors' bytes. A hub's answer: JSON with the commit and the files of a model. Training data: a
+record of text, of prompt and completion or of messages on each line.
 """
 import json
 import pathlib
@@ -147,9 +148,36 @@ def hub_seeds():
     yield "page", b"<html>Sign in to the network</html>"
 
 
+def messages(*pairs):
+    return json.dumps({"messages": [{"role": role, "content": content} for role, content in pairs]}).encode()
+
+
+def jsonl_seeds():
+    yield "text", b'{"text": "ab c"}\n\n{"text": "<bos>d<eos>", "id": 7}\r\n'
+    yield "completion", b'{"prompt": "ab", "completion": " <eos>"}'
+    yield "chat", messages(("system", "a"), ("user", " b\n"), ("assistant", "<end_of_turn>"), ("user", "c"), ("model", "d"))
+    yield "unicode", json.dumps({"text": "\u00e9\U0001f48e"}).encode() + b"\n" + '{"text": "\u00e9\U0001f48e"}'.encode()
+    yield "roles", messages(("user", "a"), ("user", "b"))
+    yield "ends_with_user", messages(("user", "a"))
+    yield "unknown_role", messages(("tool\n", "a"))
+    yield "no_messages", messages()
+    yield "message", b'{"messages": [3, null]}'
+    yield "both", b'{"text": "a", "prompt": "b"}'
+    yield "none", b'{"body": "a"}'
+    yield "type", b'{"text": ["a"]}'
+    yield "empty", b'{"prompt": "a", "completion": " "}'
+    yield "tools", b'{"text": "a", "tools": [{}]}'
+    yield "utf8", b'{"text": "\xff\xc3"}'
+    yield "surrogate", b'{"text": "\\ud800"}'
+    yield "cut", b'{"text": "a'
+    yield "deep", b'{"text": ' + b"[" * 100
+    yield "zero", b'{"text": "a\0"}'
+    yield "number", b'{"text": 1e999}'
+
+
 def main():
     corpus = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "tests/fuzz/corpus"
-    for kind, seeds in (("safetensors", safetensors_seeds()), ("gguf", gguf_seeds()), ("hub", hub_seeds())):
+    for kind, seeds in (("safetensors", safetensors_seeds()), ("gguf", gguf_seeds()), ("hub", hub_seeds()), ("jsonl", jsonl_seeds())):
         folder = corpus / kind
         folder.mkdir(parents=True, exist_ok=True)
         for name, contents in seeds:
