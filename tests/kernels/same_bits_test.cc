@@ -89,6 +89,17 @@ TEST(SameBits, NormAndPointwiseFunctions) {
   });
 }
 
+TEST(SameBits, SoftmaxAndGeluMulBackward) {
+  expect_by_every_table("8b324bbbe3c1dc32", [](const Kernels& kernels, Hash& hash) {
+    constexpr int64_t n = 5003;
+    auto p = random_floats(n, 1, 4), d_gate = random_floats(n, 2), d_up = random_floats(n, 3);
+    kernels.softmax(p.data(), n);
+    kernels.gelu_mul_backward(random_floats(n, 4, 3).data(), random_floats(n, 5).data(),
+                              d_gate.data(), d_up.data(), n);
+    for (const auto& values : {p, d_gate, d_up}) hash.add(values);
+  });
+}
+
 TEST(SameBits, Attend) {
   expect_by_every_table("a1a1bff84dea972d", [](const Kernels& kernels, Hash& hash) {
     for (const KvType type : kKvTypes)
