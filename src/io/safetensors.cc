@@ -75,6 +75,7 @@ Json parse_header(std::string_view text, const std::string& where) {
 }
 
 Metadata parse_metadata(const Json& value, const std::string& where) {
+  if (value.is_null()) return {};  // as MLX writes none
   if (!value.is_object())
     fail("{}: __metadata__: expected an object, found {}", where, shown_json(value));
   Metadata metadata;

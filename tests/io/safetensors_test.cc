@@ -43,6 +43,10 @@ TEST(Safetensors, ViewsPointIntoTheBytes) {
   EXPECT_EQ(contents.find("zz"), nullptr);
 }
 
+TEST(Safetensors, MetadataMayBeNull) {  // as MLX writes none
+  EXPECT_EQ(parse(safetensors_bytes(R"({"__metadata__":null})", 0)).metadata, Metadata{});
+}
+
 TEST(Safetensors, EveryDtypeIsRead) {
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kU8, DType::kI32,
                            DType::kU32, DType::kI64}) {
