@@ -11,7 +11,7 @@ The bounds are on rms(difference) / std(logits).
         which is 6e-6 for the longest here (n = 9216), and the residual stream adds some 4 such errors per layer at
         random: sqrt(4 * 26) * 6e-6 = 6e-5.
 
-Beside the numbers, the hub's cache is shared with huggingface_hub: see tools/interop_hub.py.
+Adapters of PEFT and mlx-lm: see tools/interop_adapters.py. Beside the numbers, the hub's cache is shared with huggingface_hub: see tools/interop_hub.py.
 
 mlx-lm is asked for float32 too: left in bfloat16 it is off from itself by a tenth of the standard deviation, which
 would say nothing of lapidary.
@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 
 import torch
+from interop_adapters import check_adapters
 from interop_hub import check_hub
 from safetensors.torch import load_file
 
@@ -116,17 +117,23 @@ def transformers_logits(folder: Path, ids):
 
 
 def mlx_logits(folder: Path, ids):
-    """What mlx-lm computes in float32.
+    """What mlx-lm computes in float32."""
+    import mlx.core as mx
+    from mlx_lm.utils import load_model
+
+    mx.set_default_device(mx.cpu)
+    return mlx_logits_of(*load_model(folder), ids)
+
+
+def mlx_logits_of(model, config, ids):
+    """The same of a model that is loaded.
 
     It multiplies the embedding by sqrt(hidden) rounded to bfloat16, where transformers and lapidary round in float32:
     it is handed embeddings that undo this.
     """
     import mlx.core as mx
     import numpy as np
-    from mlx_lm.utils import load_model
 
-    mx.set_default_device(mx.cpu)
-    model, config = load_model(folder)
     tokens = mx.array([ids])
     model.set_dtype(mx.float32)
     scale = config["hidden_size"] ** 0.5
@@ -159,6 +166,11 @@ def check_mlx(checks: Checks, lapidary: Lapidary, preset: str, work: Path, posit
 
 def check_shared_cache(checks: Checks, lapidary: Lapidary, name: str, work: Path, _positions: int):
     check_hub(checks, lapidary.program, work)
+
+
+def check_all_adapters(checks: Checks, lapidary: Lapidary, name: str, work: Path, positions: int):
+    """Adapters, against PEFT and mlx-lm."""
+    check_adapters(checks, lapidary, work, positions)
 
 
 def check_quality(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
@@ -286,6 +298,7 @@ def main():
     runs = [(check_shared_cache, "hub", 0)]
     runs += [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
     runs.append((check_gguf_folder, "tiny.gguf", args.positions))
+    runs.append((check_all_adapters, "adapters", args.positions))
     runs.append((check_quality, (args.preset or PRESETS)[0], args.positions))
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))

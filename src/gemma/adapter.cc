@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/fail.h"
 
@@ -29,19 +30,19 @@ void attach(const Adapter& adapter, double strength, const Config& config, Weigh
       if (name.starts_with("model.layers."))
         matrices[name.substr(0, name.size() - std::string(".weight").size())] = &field;
   });
-  std::string faults;
+  std::vector<std::string> faults;
   for (const AdapterMatrix& m : adapter.matrices) {
     const auto found = matrices.find(m.target);
     if (found == matrices.end()) {
-      faults += fmt::format("\n  {}: the model has no such matrix", m.target);
+      faults.push_back(fmt::format("{}: the model has no such matrix", m.target));
       continue;
     }
     const int64_t rows = std::ssize(m.b) / m.rank, cols = std::ssize(m.a) / m.rank;
     if (rows != found->second->rows || cols != found->second->cols)
-      faults += fmt::format("\n  {}: made for a matrix [{}, {}], the model's is [{}, {}]", m.target,
-                            rows, cols, found->second->rows, found->second->cols);
+      faults.push_back(fmt::format("{}: made for a matrix [{}, {}], the model's is [{}, {}]",
+                                   m.target, rows, cols, found->second->rows, found->second->cols));
   }
-  if (!faults.empty()) fail("the adapter does not fit this model:{}", faults);
+  if (!faults.empty()) fail("the adapter does not fit this model: {}", fmt::join(faults, "; "));
   for (const AdapterMatrix& m : adapter.matrices)
     matrices[m.target]->low_rank.push_back({.a = m.a.data(),
                                             .b = m.b.data(),

@@ -30,9 +30,9 @@ std::vector<std::string> adaptable_matrices();
 // Rows and columns of one of them.
 std::pair<int64_t, int64_t> adaptable_shape(const Config& config, std::string_view name);
 
-// Lets a model's matrices add the adapter, `strength` times, to what they compute. The adapter
-// must outlive the weights' use and stays where it is. Throws Error{kInput} listing every target
-// that the model has not, and every one whose shape does not fit.
+// Lets a model's matrices add the adapter, `strength` times, to what they compute. Its factors
+// must outlive the weights' use; the adapter itself may be moved. Throws Error{kInput} listing
+// every target that the model has not, and every one whose shape does not fit.
 void attach(const Adapter& adapter, double strength, const Config& config, Weights& weights);
 
 }  // namespace lapidary
