@@ -45,6 +45,7 @@ void add_shared(CLI::App& verb, Options& o) {
   add_output(verb, o.output);
   add_model(verb, o.model);
   add_arithmetic(verb, o.model);
+  add_adapters(verb, o.model);
   add_verbosity(verb, o.verbosity);
 }
 

@@ -33,6 +33,7 @@ void setup(CLI::App& verb, Options& o) {
   add_output(verb, o.output);
   add_model(verb, o.model);
   add_arithmetic(verb, o.model);
+  add_adapters(verb, o.model);
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "Three questions, whose answers are short, medium and long, are put in the chat format.\n"

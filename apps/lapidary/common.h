@@ -74,12 +74,16 @@ struct ModelOptions {
   int threads_batch = 0;
   int64_t context = 0;
   bool no_memory_check = false;
+  std::vector<std::string> adapters;
 };
 // -t of every verb that computes; 0, the default, is one per core.
 void add_threads(CLI::App& verb, int& threads, const char* group);
 void add_model(CLI::App& verb, ModelOptions& options);       // -m alone
 void add_compute(CLI::App& verb, ModelOptions& options);     // -c, -t, and those of add_arithmetic
 void add_arithmetic(CLI::App& verb, ModelOptions& options);  // --compute, --kv-type, ...
+void add_adapters(CLI::App& verb, ModelOptions& options);    // --adapter
+// "PATH:NUMBER", or a path that is there: 1 then. Throws Error{kUsage} naming `what`.
+AdapterUse adapter_use(const std::string& text, const std::string& what);
 // `model` if there is such a path or it cannot be a name of the hub, else the snapshot of that name
 // in the hub's cache. The network is never asked. Throws Error{kInput} if it was never fetched.
 std::filesystem::path model_path(const std::string& model);

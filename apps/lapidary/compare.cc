@@ -53,24 +53,30 @@ void setup(CLI::App& verb, Options& o) {
   verb.get_option("--output")->needs(table);
   add_threads(verb, o.model.threads, "Model");
   add_arithmetic(verb, o.model);
+  add_adapters(verb, o.model);
+  verb.get_option("--adapter")->excludes(table);
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "Without --table or --prompts, A and B read a text, and what B predicts is held against what "
       "A does: KLD is the divergence of B's likelihoods from A's, 0 for a model and itself. "
       "Without "
-      "-p, -f or --ids they read a built-in text. docs/quality.md defines the figures. Ctrl-C "
-      "prints what is done.\n"
+      "-p, -f or --ids they read a built-in text. docs/quality.md defines the figures. An "
+      "--adapter "
+      "is B's alone. Ctrl-C prints what is done.\n"
       "\n"
       "Examples:\n"
       "  lapidary compare ~/models/gemma-3-1b-it /tmp/1b-4bit\n"
       "  lapidary compare bf16 q8 q4 --table -o csv\n"
       "  lapidary compare bf16 q4 --prompts --html answers.html\n"
+      "  lapidary compare bf16 bf16 --adapter tuned --prompts\n"
       "  lapidary compare bf16 q4 --prompts mine.jsonl -n 64 --raw --json");
 }
 
-ModelOptions model_options(const Options& o, const std::string& model) {
+// Of the model at `index`: the first goes without adapters.
+ModelOptions model_options(const Options& o, size_t index) {
   ModelOptions options = o.model;
-  options.model = model;
+  options.model = o.models[index];
+  if (index == 0) options.adapters.clear();
   return options;
 }
 
@@ -79,8 +85,8 @@ ModelOptions model_options(const Options& o, const std::string& model) {
 int run_text(const Options& o) {
   const Subject subject = read_subject(o.text);
   std::vector<std::shared_ptr<const Engine>> engines;
-  for (const std::string& name : o.models) {
-    ModelOptions model = model_options(o, name);
+  for (size_t i = 0; i < o.models.size(); ++i) {
+    ModelOptions model = model_options(o, i);
     model.context = o.windows.context;
     engines.push_back(load_engine(model, o.verbosity));
   }
@@ -111,8 +117,8 @@ int run_models(const Options& o) {
   QualityOptions options{.engine = engine_options(o.model), .windows = o.windows};
   options.engine.context = o.windows.context;
   std::vector<std::filesystem::path> folders;
-  for (const std::string& name : o.models)
-    folders.push_back(model_folder(model_options(o, name), o.verbosity));
+  for (size_t i = 0; i < o.models.size(); ++i)
+    folders.push_back(model_folder(model_options(o, i), o.verbosity));
   const Interruption interruption;
   return run_table(
       subject, o.windows, o.verbosity, o.output, [&](const auto& text_of, const auto& on_row) {
@@ -166,11 +172,11 @@ int run_prompts(const Options& o) {
   const std::vector<EvalPrompt> prompts =
       o.prompts->empty() ? built_in_prompts() : parse_prompts(read_file(*o.prompts), *o.prompts);
   PageFile page(o.output.html);
-  const EngineOptions options = engine_options(o.model);
-  PromptModel a =
-      load_prompt_model(model_folder(model_options(o, o.models[0]), o.verbosity), options);
-  PromptModel b =
-      load_prompt_model(model_folder(model_options(o, o.models[1]), o.verbosity), options);
+  const auto load = [&](size_t index) {
+    const ModelOptions model = model_options(o, index);
+    return load_prompt_model(model_folder(model, o.verbosity), engine_options(model));
+  };
+  PromptModel a = load(0), b = load(1);
   const bool chat_format = use_chat_format(o, a, b);
   const Interruption interruption;
   std::vector<PromptPair> pairs;

@@ -18,7 +18,7 @@ void for_each_option(const VerbDoc& verb, Fn&& fn) {
 
 // A value that may be a file, or a folder: MODEL is either.
 bool takes_file(const OptionDoc& option) {
-  return option.value == "FILE" || option.value == "MODEL";
+  return option.value == "FILE" || option.value == "MODEL" || option.value.starts_with("PATH");
 }
 
 std::string verb_names(const std::vector<VerbDoc>& verbs) {

@@ -47,6 +47,7 @@ void setup(CLI::App& verb, Options& o) {
       "Examples:\n"
       "  lapidary generate -p \"ROMEO:\" -n 80\n"
       "  lapidary generate -m ~/models/gemma-3-1b-it -f story.txt --temp 0\n"
+      "  lapidary generate -m 1b-4bit --adapter style --adapter facts:0.5 -p \"Dear\"\n"
       "  git diff | lapidary generate -m ~/models/gemma-3-4b-it -n -1 --stop END\n"
       "  lapidary generate --ids 2,651,6037 -n 5 --temp 0 --json");
 }

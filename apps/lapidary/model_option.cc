@@ -1,4 +1,6 @@
 // -m and how a model is loaded.
+#include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <vector>
@@ -45,6 +47,28 @@ void add_compute(CLI::App& verb, ModelOptions& o) {
       ->type_name("N")
       ->group("Model");
   add_arithmetic(verb, o);
+  add_adapters(verb, o);
+}
+
+void add_adapters(CLI::App& verb, ModelOptions& o) {
+  verb.add_option("--adapter", o.adapters,
+                  "A low-rank adapter to add to the model, and how much of it (1): PEFT's or "
+                  "MLX-LM's folder, or a GGUF file; repeatable")
+      ->type_name("PATH[:SCALE]")
+      ->allow_extra_args(false)
+      ->group("Model");
+}
+
+AdapterUse adapter_use(const std::string& text, const std::string& what) {
+  std::error_code error;
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || fs::exists(text, error)) return {text, 1};
+  double strength = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, fault] = std::from_chars(text.data() + colon + 1, last, strength);
+  if (fault != std::errc() || end != last || !std::isfinite(strength) || colon == 0)
+    fail_usage("{}: '{}' given, expected PATH or PATH:NUMBER", what, text);
+  return {text.substr(0, colon), strength};
 }
 
 void add_arithmetic(CLI::App& verb, ModelOptions& o) {
@@ -114,6 +138,8 @@ EngineOptions engine_options(const ModelOptions& o) {
   options.threads_batch = o.threads_batch;
   options.context = o.context;
   options.check_memory = !o.no_memory_check;
+  for (const std::string& adapter : o.adapters)
+    options.adapters.push_back(adapter_use(adapter, "--adapter"));
   return options;
 }
 

@@ -25,6 +25,7 @@ void setup(CLI::App& verb, Options& o) {
   add_model(verb, o.model);
   add_threads(verb, o.model.threads, "Model");
   add_arithmetic(verb, o.model);
+  add_adapters(verb, o.model);
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "Every token of the text is predicted once, from those before it in its window, which begins "

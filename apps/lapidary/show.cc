@@ -69,6 +69,7 @@ Json to_json(const Engine& engine, int64_t context) {
             {"weights", forecast.weights},
             {"kv_cache", forecast.kv_cache},
             {"workspace", forecast.workspace},
+            {"adapters", forecast.adapters},
             {"total", forecast.total()}}}};
 }
 
@@ -128,8 +129,11 @@ std::string to_text(const Engine& engine, int64_t context) {
   for (const auto& [name, bytes] : {std::pair{"weights", f.weights},
                                     {"K/V cache", f.kv_cache},
                                     {"workspace", f.workspace},
-                                    {"total", f.total()}})
+                                    {"adapters", f.adapters},
+                                    {"total", f.total()}}) {
+    if (bytes == 0 && std::string_view(name) == "adapters") continue;
     text += fmt::format("  {:<14} {:>15}\n", name, bytes_text(bytes));
+  }
   return text;
 }
 

@@ -30,6 +30,12 @@ enum class Compute {
   kExact,  // the arithmetic that checks compare with: f32 everywhere, K/V too
 };
 
+// An adapter to add to what the model computes, `strength` times.
+struct AdapterUse {
+  std::filesystem::path path;  // as for describe_adapter (adapter.h)
+  double strength = 1;
+};
+
 struct EngineOptions {
   Compute compute = Compute::kFast;
   std::optional<KvType> kv_type = {};  // unset: bf16 when fast, f32 when exact
@@ -37,6 +43,7 @@ struct EngineOptions {
   int threads_batch = 0;               // for more than one token of a session; 0: as `threads`
   int64_t context = 0;                 // positions to count in the memory forecast; 0: none
   bool check_memory = true;            // refuse to load what will not fit
+  std::vector<AdapterUse> adapters = {};
 };
 
 // Bytes that running a model takes.
@@ -44,11 +51,12 @@ struct MemoryForecast {
   int64_t weights = 0;    // the files; mapped, so that the system may drop and reread pages
   int64_t kv_cache = 0;   // one session's, when its context is full
   int64_t workspace = 0;  // activations and logits, the tokenizer, and the program itself
-  int64_t total() const { return weights + kv_cache + workspace; }
+  int64_t adapters = 0;   // their factors as f32, and what they compute on the way
+  int64_t total() const { return weights + kv_cache + workspace + adapters; }
 };
 
-// A kind of weights of a model: "embedding", "attention", "mlp", "norms" and, where it is not the
-// embedding, "head".
+// A kind of weights of a model: "embedding", "attention", "mlp", "norms" and, where there are any,
+// "head", which is not the embedding, and "adapters".
 struct ModelPart {
   std::string name;
   std::string format;  // "BF16", "affine 4-bit, groups of 64", "Q4_K and Q6_K"
@@ -68,8 +76,9 @@ struct StepItem {
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  // Opens a model folder (HF or MLX) or a GGUF file. Throws Error{kInput} naming file and field for
-  // whatever is wrong with it, Error{kResource} when the forecast does not fit the memory there is.
+  // Opens a model folder (HF or MLX) or a GGUF file, and adapters. Throws Error{kInput} naming file
+  // and field for whatever is wrong with them, or every matrix of an adapter that the model has
+  // not; Error{kResource} when the forecast does not fit the memory there is.
   static std::shared_ptr<const Engine> load(const std::filesystem::path& model,
                                             const EngineOptions& options);
   ~Engine();
@@ -90,7 +99,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<ModelPart> parts() const;
   int64_t vision_tensors() const;  // of the files, left out
   MemoryForecast forecast(int64_t context) const;
-  // Of everything that decides what a cache holds: config and weights. Costs a look at each file.
+  // Of everything that decides what a cache holds: config, weights and adapters. Costs a look at
+  // each file.
   uint64_t fingerprint() const;
 
   // Appends each item's tokens to its session and leaves the logits after its last token in

@@ -197,9 +197,12 @@ BenchHost this_host() {
 BenchedModel describe_model(const Engine& engine) {
   std::string family = engine.config().model_type;
   if (const size_t text = family.find("_text"); text != std::string::npos) family.resize(text);
+  std::string adapters;
+  for (const ModelPart& part : engine.parts())
+    if (part.name == "adapters") adapters = " + adapters of " + size_name(part.parameters);
   return {.filename = engine.folder().string(),
-          .type = fmt::format("{} {} {}", family, size_name(engine.parameters()),
-                              engine.weight_format()),
+          .type = fmt::format("{} {} {}{}", family, size_name(engine.parameters()),
+                              engine.weight_format(), adapters),
           .bytes = engine.weight_bytes(),
           .parameters = engine.parameters(),
           .isa = engine.isa(),

@@ -10,7 +10,7 @@ namespace {
 
 // Of a model's parts: the layers, and the matrix of the logits.
 struct Sizes {
-  int64_t layer_bytes = 0;       // norms included
+  int64_t layer_bytes = 0;       // norms and adapters included
   int64_t layer_parameters = 0;  // of matrices
   int64_t layer_quantized = 0;   // of those, parameters of quantised ones
   int64_t head_bytes = 0;
@@ -21,11 +21,12 @@ struct Sizes {
 Sizes sizes_of(std::span<const ModelPart> parts) {
   Sizes s;
   for (const ModelPart& part : parts) {
-    if (part.name == "attention" || part.name == "mlp") {
+    if (part.name == "attention" || part.name == "mlp" || part.name == "adapters") {
       s.layer_parameters += part.parameters;
       s.layer_quantized += part.quantized;
     }
-    if (part.name == "attention" || part.name == "mlp" || part.name == "norms")
+    if (part.name == "attention" || part.name == "mlp" || part.name == "norms" ||
+        part.name == "adapters")
       s.layer_bytes += part.bytes;
     // A tied embedding comes first and is the head; of one that is not, a row is read per token.
     if (part.name == "embedding" || part.name == "head") {

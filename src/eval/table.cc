@@ -28,7 +28,7 @@ QualityRow describe(const Engine& engine) {
                  .format = engine.weight_format(),
                  .bytes = engine.weight_bytes()};
   for (const ModelPart& part : engine.parts())
-    if (part.name != "norms") row.parameters += part.parameters;
+    if (part.name != "norms" && part.name != "adapters") row.parameters += part.parameters;
   return row;
 }
 

@@ -49,6 +49,11 @@ std::vector<ModelPart> Engine::parts() const {
       parts[i].format += (parts[i].format.empty() ? "" : " and ") + format;
   }
   if (parts[kHead].parameters == 0) parts.pop_back();
+  if (const int64_t bytes = impl_->adapter_bytes(); bytes > 0)
+    parts.push_back({.name = "adapters",
+                     .format = "F32 in memory",
+                     .parameters = bytes / int64_t{sizeof(float)},
+                     .bytes = bytes});
   return parts;
 }
 

@@ -13,6 +13,7 @@
 #include "base/float16.h"
 #include "base/rng.h"
 #include "base/system.h"
+#include "gemma/adapter_file.h"
 #include "gemma/gguf_model.h"
 #include "generate/engine_impl.h"
 #include "generate/gguf_vocabulary.h"
@@ -45,9 +46,9 @@ void check_forecast(const MemoryForecast& need, const std::string& what) {
   throw Error(
       ErrorKind::kResource,
       fmt::format(
-          "{}: needs {} (weights {}, K/V cache {}, workspace {}), {} of memory are available", what,
-          gib(need.total()), gib(need.weights), gib(need.kv_cache), gib(need.workspace),
-          gib(available)),
+          "{}: needs {} (weights {}, K/V cache {}, workspace {}{}), {} of memory are available",
+          what, gib(need.total()), gib(need.weights), gib(need.kv_cache), gib(need.workspace),
+          need.adapters > 0 ? ", adapters " + gib(need.adapters) : "", gib(available)),
       "use a smaller context, a more strongly quantised model, or --no-memory-check");
 }
 
@@ -64,6 +65,7 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   impl->options = options;
   impl->folder = folder;
   impl->model = load_model(folder);
+  impl->attach_adapters();
   impl->read_text_side();
   const Config& config = impl->model.config;
 
@@ -160,6 +162,12 @@ MemoryForecast Engine::forecast(int64_t context) const {
                        (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
                        (impl_->tokenizer ? impl_->tokenizer->size() * kPieceBytes : 0) +
                        kProgramBytes;
+  if (impl_->adapters.empty()) return forecast;
+  int64_t widest = 0;  // floats of a row: what goes between the factors, and what comes out
+  for (const Adapter& adapter : impl_->adapters)
+    for (const AdapterMatrix& m : adapter.matrices)
+      widest = std::max(widest, m.rank + std::ssize(m.b) / m.rank);
+  forecast.adapters = impl_->adapter_bytes() + chunk_rows(config) * widest * int64_t{sizeof(float)};
   return forecast;
 }
 
@@ -190,7 +198,25 @@ uint64_t Engine::fingerprint() const {
   if (impl_->model.gguf)
     for (const GgufTensor& tensor : impl_->model.gguf->contents().tensors)
       add_tensor(tensor.name, tensor.shape, tensor.bytes);
+  for (size_t i = 0; i < impl_->adapters.size(); ++i)
+    for (const AdapterMatrix& m : impl_->adapters[i].matrices) {
+      add_text(fmt::format("{}", m.scale * impl_->options.adapters[i].strength));
+      add_tensor(m.target, {{m.rank, std::ssize(m.a)}}, std::as_bytes(std::span(m.a)));
+      add_tensor(m.target, {{m.rank, std::ssize(m.b)}}, std::as_bytes(std::span(m.b)));
+    }
   return hash;
+}
+
+void Engine::Impl::attach_adapters() {
+  for (const AdapterUse& use : options.adapters)
+    adapters.push_back(load_and_attach(use.path, use.strength, model.config, model.weights));
+}
+
+int64_t Engine::Impl::adapter_bytes() const {
+  int64_t floats = 0;
+  for (const Adapter& adapter : adapters)
+    for (const AdapterMatrix& m : adapter.matrices) floats += std::ssize(m.a) + std::ssize(m.b);
+  return floats * int64_t{sizeof(float)};
 }
 
 // The tokenizer's transient memory is gone before the first page of weights is touched.

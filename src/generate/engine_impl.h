@@ -10,6 +10,7 @@
 #include "lapidary/engine.h"
 #include "lapidary/session.h"
 
+#include "gemma/adapter.h"
 #include "gemma/load.h"
 #include "gemma/model.h"
 
@@ -19,6 +20,7 @@ struct Engine::Impl {
   EngineOptions options;
   std::filesystem::path folder;
   Model model;
+  std::vector<Adapter> adapters;  // whose factors the model's matrices point into
   GenerationConfig generation_config;
   std::optional<Tokenizer> tokenizer;
   KvType kv_type = KvType::kBF16;
@@ -35,6 +37,8 @@ struct Engine::Impl {
 
   void read_text_side();  // how generations end, and the tokenizer
   void choose_threads();
+  void attach_adapters();
+  int64_t adapter_bytes() const;
 
   // Runs a chunk: the layers, and then for each of `rows` (of the chunk, ascending) the logits, in
   // groups: fn(i, logits of rows[i]).

@@ -82,10 +82,18 @@ std::vector<int64_t> decode(const Engine& engine, std::vector<Session>& sessions
 
 TEST(Allocation, ADecodeStepAllocatesNothing) {
   if (!LAPIDARY_OWN_OPERATORS) GTEST_SKIP() << "sanitizers count on operators of their own";
-  for (const char* model : {"models/tiny", "tests/golden/mlx-4bit-g64", "tests/golden/gemma2-gqa"})
+  const std::pair<const char*, const char*> kCases[] = {
+      {"models/tiny", ""},
+      {"tests/golden/mlx-4bit-g64", ""},
+      {"tests/golden/gemma2-gqa", ""},
+      {"tests/golden/gemma3-v5", "tests/golden/adapters/plain"},
+      {"tests/golden/mlx-4bit-g64", "tests/golden/adapters/mlx"}};
+  for (const auto& [model, adapter] : kCases)
     for (const Compute compute : {Compute::kFast, Compute::kExact})
       for (const size_t count : {1, 3}) {
-        const auto engine = Engine::load(kRoot / model, {.compute = compute, .threads = 2});
+        EngineOptions options{.compute = compute, .threads = 2};
+        if (*adapter != 0) options.adapters.push_back({kRoot / adapter});
+        const auto engine = Engine::load(kRoot / model, options);
         // From inside a block past the first piece of attention to the end of that block.
         const int64_t start = kAttendPiece + 8, end = kAttendPiece + kKvBlock;
         std::vector<Session> sessions;
