@@ -46,7 +46,7 @@ ConversionMemory memory_of(const Model& model, const ConversionPlan& plan, bool 
                            const fs::path& in) {
   ConversionMemory memory(threads);
   for (const PlannedTensor& tensor : plan.tensors)
-    if (!tensor.copied())
+    if (!tensor.copied() && !tensor.verbatim)
       memory.add_tensor(tensor.matrix.rows, tensor.matrix.cols, tensor.encoder());
   if (check) {
     memory.add_weights_check(model.config);
@@ -82,8 +82,9 @@ void write_weights(const ConversionPlan& plan, const Model& source, const std::s
                    ShardedWriter& writer, RowStream& stream, ConversionProgress& progress) {
   const auto sink = [&](std::span<const std::byte> bytes) { writer.write(bytes); };
   for (const PlannedTensor& tensor : plan.tensors) {
-    if (tensor.copied()) {
-      sink(tensor.view->bytes);
+    if (tensor.copied() || tensor.verbatim) {
+      for (const std::span<const std::byte> bytes : tensor.stored_bytes()) sink(bytes);
+      source.release_pages();
       progress.add(tensor.weights());
       continue;
     }
@@ -123,6 +124,20 @@ std::vector<WeightMatrix> result_tensors(const ConversionPlan& plan, const Model
   return list;
 }
 
+// `after` is where the result has a tensor that was to keep its bytes.
+void check_copy(const PlannedTensor& tensor, const WeightMatrix& after, const std::string& where) {
+  PlannedTensor copy = tensor;
+  copy.matrix = after;
+  const TensorView view{tensor.after.dtype,
+                        tensor.shape,
+                        {after.data, static_cast<size_t>(after.rows * after.row_bytes())}};
+  if (tensor.view != nullptr) copy.view = &view;
+  const auto before = tensor.stored_bytes(), now = copy.stored_bytes();
+  for (size_t part = 0; part < before.size(); ++part)
+    if (!std::ranges::equal(before[part], now[part]))
+      fail("{}: tensor {}: is not a copy", where, tensor.name);
+}
+
 ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
                              const fs::path& folder, RowStream& stream,
                              ConversionProgress& progress, const Watch& watch) {
@@ -132,6 +147,13 @@ ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& tensor = plan.tensors[i];
     if (tensor.copied()) continue;
+    if (tensor.verbatim) {
+      check_copy(tensor, after[i], folder.string());
+      source.release_pages();
+      result.release_pages();
+      progress.add(tensor.weights());
+      continue;
+    }
     const RowEncoder encoder = tensor.encoder();
     pairs.push_back({tensor.name, tensor.values ? *tensor.values : rows_of(tensor.matrix),
                      rows_of(after[i]), encoder.block_values, encoder.error_share,
@@ -143,6 +165,7 @@ ConversionCheck check_result(const Model& source, const ConversionPlan& plan,
     result.release_pages();
     progress.add(weights);
   });
+  if (plan.inspect) plan.inspect(result, stream.pool());
   check_logits(source, result, check_tokens(source, folder), folder.string(),
                stream.pool().threads(), check, watch);
   return check;

@@ -186,6 +186,52 @@ ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
   return plan;
 }
 
+std::vector<std::span<const std::byte>> PlannedTensor::stored_bytes() const {
+  if (view != nullptr) return {view->bytes};
+  const auto bytes = [](const std::byte* data, int64_t size) {
+    return std::span(data, static_cast<size_t>(size));
+  };
+  std::vector<std::span<const std::byte>> parts = {
+      bytes(matrix.data, matrix.rows * matrix.row_bytes())};
+  if (!matrix.affine()) return parts;
+  const int64_t groups = matrix.rows * matrix.row_groups() * size_of(matrix.dtype);
+  parts.push_back(bytes(matrix.scales, groups));
+  parts.push_back(bytes(matrix.biases, groups));
+  return parts;
+}
+
+ConversionPlan plan_copy(const Model& model, bool dequantize, const std::string& where) {
+  Listing list = model.gguf ? list_gguf_tensors(model) : list_folder_tensors(model, where);
+  ConversionPlan plan;
+  for (PlannedTensor& tensor : list.tensors) {
+    tensor.after = tensor.before;
+    if (model.gguf) tensor.after = {0, 0, dtype_option(dtype_from_gguf(model)).dtype};
+    if (dequantize) tensor.after = {0, 0, tensor.after.dtype};
+    if (model.gguf && tensor.matrix.quantized() && !dequantize)
+      throw Error(ErrorKind::kUsage,
+                  fmt::format("{}: its blocks are for llama.cpp, and not written", where),
+                  "--dequantize writes a folder of dense weights");
+    tensor.verbatim = !model.gguf && tensor.after == tensor.before;
+  }
+  // The first matrix's is the default; config.json names those that differ.
+  for (const size_t i : list.matrices) {
+    const PlannedTensor& tensor = list.tensors[i];
+    if (!tensor.after.affine()) continue;
+    plan.quantization = QuantizationSpec{{tensor.after.bits, tensor.after.group}, {}};
+    break;
+  }
+  for (size_t i = 0; plan.quantization && i < list.matrices.size(); ++i) {
+    const PlannedTensor& tensor = list.tensors[list.matrices[i]];
+    std::optional<AffineQuantization> storage;
+    if (tensor.after.affine()) storage = {tensor.after.bits, tensor.after.group};
+    if (storage != plan.quantization->defaults)
+      plan.quantization->overrides.emplace(module_path(tensor.name), storage);
+  }
+  plan.tensors = std::move(list.tensors);
+  plan.norms = std::move(list.norms);
+  return plan;
+}
+
 std::vector<std::string> recipe_names() {
   return Recipe::names();
 }

@@ -1,7 +1,10 @@
 // What a conversion does with each tensor of a model.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,10 +30,13 @@ struct PlannedTensor {
   // of `after` than encoder_of(after).
   std::optional<RowSource> values = {};
   std::optional<RowEncoder> chosen = {};
+  bool verbatim = false;  // keeps its bytes
 
   bool copied() const { return matrix.data == nullptr; }
   RowEncoder encoder() const { return chosen ? *chosen : encoder_of(after); }
   bool in_text_model() const { return view == nullptr && shape.size() == 2; }
+  // The bytes as the source has them, in the order in which declare() of the result has them.
+  std::vector<std::span<const std::byte>> stored_bytes() const;
   int64_t weights() const { return copied() ? view->elements() : matrix.rows * matrix.cols; }
 };
 
@@ -39,6 +45,8 @@ struct ConversionPlan {
   std::vector<std::vector<float>> norms;         // of a GGUF file, as HF has them: without "1 +"
   std::optional<QuantizationSpec> quantization;  // by module paths of the files
   int64_t changed = 0;  // tensors that are stored in another way afterwards
+  // Where set, called in the check with the result, to look at it; may throw Error{kInput}.
+  std::function<void(const Model& result, ThreadPool& pool)> inspect = {};
 
   int64_t weights() const;
 };
@@ -56,6 +64,11 @@ Storage storage_of(const WeightMatrix& matrix);
 // The plan points into the model. `where` names it in messages. Throws as convert_folder.
 ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
                                const std::string& where);
+
+// A plan that stores each tensor as it is, byte for byte but for matrices to `dequantize`; of a
+// GGUF file dense, as dtype_from_gguf says. Throws Error{kUsage} for one of quantised weights that
+// are not to be dequantised.
+ConversionPlan plan_copy(const Model& model, bool dequantize, const std::string& where);
 
 // Throws Error{kInput} unless `out` can take a folder that is made from `in`.
 void check_target(const std::filesystem::path& in, const std::filesystem::path& out,
