@@ -18,6 +18,7 @@ BELOW = {
     "gemma": {"io", "quant", "tensor", "kernels", "base"},
     "generate": {"gemma", "io", "quant", "tensor", "kernels", "base", "text"},
     "report": {"base"},
+    "blend": {"gemma", "io", "tensor", "kernels", "base", "report"},
     "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "eval": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "train": {"generate", "gemma", "io", "tensor", "kernels", "base", "text"},

@@ -16,7 +16,7 @@ namespace {
 constexpr void (*kVerbs[])(Program&) = {
     add_generate,   add_chat,    add_score,      add_perplexity, add_compare,  add_tokenize,
     add_detokenize, add_show,    add_synth,      add_convert,    add_quantize, add_adapter,
-    add_fuse,         add_bench,      add_pull,       add_list,     add_rm,
+    add_fuse,       add_blend,   add_bench,      add_pull,       add_list,     add_rm,
     add_cache,      add_version, add_completion, add_help};
 
 int fail_with(int code, std::string message, const std::string& hint) {

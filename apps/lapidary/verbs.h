@@ -18,6 +18,7 @@ void add_convert(Program& program);
 void add_quantize(Program& program);
 void add_adapter(Program& program);
 void add_fuse(Program& program);
+void add_blend(Program& program);
 void add_bench(Program& program);
 void add_pull(Program& program);
 void add_list(Program& program);

@@ -1,0 +1,78 @@
+// room: blend
+// One adapter made of several, and how much they are about the same.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lapidary/adapter.h"
+#include "lapidary/progress.h"
+
+namespace lapidary {
+
+// With update_i = scale_i b_i a_i of adapter i and its weight w_i. docs/adapters.md has the
+// formulas.
+enum class BlendMethod {
+  // Of whole updates: the sum of w_i update_i is exact, whatever the ranks.
+  kCat,             // factors side by side
+  kTaskArithmetic,  // the same, by the name under which weights may be negative to take away
+  kSvd,             // the nearest sum of a smaller rank
+  kSlerp,           // of two: along the arc between them
+  // Of each factor for itself, as PEFT does: products have terms b_i a_j that no adapter had.
+  kLinear,
+  kTies,
+  kDareLinear,
+  kDareTies,
+  kMagnitudePrune,
+};
+std::vector<const char*> blend_method_names();          // "cat", "task-arithmetic", ...
+BlendMethod blend_method_named(std::string_view name);  // throws Error{kUsage}
+
+struct BlendPart {
+  std::filesystem::path adapter;
+  double weight = 1;
+};
+
+struct BlendOptions {
+  BlendMethod method = BlendMethod::kCat;
+  double density = 1;  // of TIES, DARE and pruning: the share of values that is kept
+  int64_t rank = 0;    // of kSvd; 0: the largest of the adapters'
+  uint64_t seed = 0;   // of DARE's choice
+  // A JSON file: {"*.layers.0.*": [1, 0.5], ...}, factors of the weights, one per adapter, for the
+  // matrices whose names fit the pattern; the first pattern that fits decides.
+  std::filesystem::path layer_weights = {};
+  AdapterFormat format = AdapterFormat::kPeft;  // or kMlx
+  bool overwrite = false;
+};
+
+// How two adapters' updates of a matrix lie to each other.
+struct AdapterOverlap {
+  size_t a = 0, b = 0;  // among the parts
+  std::string target;
+  double norm_a = 0, norm_b = 0;  // of the updates, Frobenius
+  double cosine = 0;              // between them; 0 where one is nothing
+  // Cosines of the principal angles between what they can write (the column spaces of the updates)
+  // and what they can read (the row spaces), largest first: as many as the smaller rank.
+  std::vector<double> column_cosines = {}, row_cosines = {};
+};
+
+struct Blend {
+  AdapterSummary result;
+  std::vector<AdapterOverlap> overlaps;  // of each two parts, and each matrix that both have
+  double truncated = 0;  // of kSvd: the norm of what the rank leaves out, as a share of the sum's
+};
+
+// The overlaps alone. Throws Error{kInput} as describe_adapter, or when shapes differ.
+std::vector<AdapterOverlap> compare_adapters(const std::vector<std::filesystem::path>& adapters);
+
+// Writes the blend of the parts. A matrix that only some of them have is a blend of theirs. Throws
+// Error{kUsage} for options that cannot be; Error{kInput} for adapters of different shapes, or
+// ranks where the method needs one, a broken file, an `out` that is there; Error{kResource},
+// Error{kInterrupted}.
+Blend blend(const std::vector<BlendPart>& parts, const std::filesystem::path& out,
+            const BlendOptions& options, const Watch& watch = {});
+
+}  // namespace lapidary

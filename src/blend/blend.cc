@@ -1,0 +1,245 @@
+#include "lapidary/blend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fnmatch.h>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include <fmt/ranges.h>
+
+#include "base/fail.h"
+#include "base/json.h"
+#include "blend/factorwise.h"
+#include "blend/low_rank.h"
+#include "gemma/adapter_file.h"
+#include "gemma/adapter_parts.h"
+#include "io/printable.h"
+
+namespace lapidary {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kNames[] = {"cat",         "task-arithmetic", "svd",
+                                  "slerp",       "linear",          "ties",
+                                  "dare-linear", "dare-ties",       "magnitude-prune"};
+
+bool of_factors(BlendMethod method) {
+  return method >= BlendMethod::kLinear;
+}
+bool has_density(BlendMethod method) {
+  return method > BlendMethod::kLinear;
+}
+
+// Factors of the weights by patterns of names.
+class LayerWeights {
+ public:
+  LayerWeights(const fs::path& path, size_t adapters) {
+    if (path.empty()) return;
+    const OrderedJson json = read_ordered_json_file(path);
+    if (!json.is_object()) fail("{}: expected an object of patterns", path.string());
+    for (const auto& [pattern, value] : json.items()) {
+      if (!value.is_array() || value.size() != adapters ||
+          !std::ranges::all_of(value, [](const auto& x) { return x.is_number(); }))
+        fail("{}: '{}': expected {} numbers, one for each adapter", path.string(),
+             printable(pattern), adapters);
+      rules_.emplace_back(pattern, value.get<std::vector<double>>());
+    }
+  }
+  double of(const std::string& target, size_t adapter) const {
+    for (const auto& [pattern, factors] : rules_)
+      if (::fnmatch(pattern.c_str(), target.c_str(), 0) == 0) return factors[adapter];
+    return 1;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::vector<double>>> rules_;
+};
+
+// The adapters' matrices by target, with their places among the adapters.
+using Matrices = std::map<AdapterTarget, std::vector<std::pair<size_t, const AdapterMatrix*>>>;
+
+Matrices by_target(const std::vector<AdapterFile>& files, const std::vector<fs::path>& paths) {
+  Matrices matrices;
+  for (size_t i = 0; i < files.size(); ++i)
+    for (const AdapterMatrix& m : files[i].adapter.matrices) {
+      auto& list = matrices[*find_adapter_target(m.target)];
+      if (!list.empty()) {
+        const auto& [other, first] = list.front();
+        const auto shape = [](const AdapterMatrix& x) {
+          return std::pair(std::ssize(x.b) / x.rank, std::ssize(x.a) / x.rank);
+        };
+        const auto [rows, cols] = shape(m);
+        const auto [first_rows, first_cols] = shape(*first);
+        if (shape(m) != shape(*first))
+          fail("{}: {} is [{}, {}], but in {} it is [{}, {}]", paths[i].string(), m.target, rows,
+               cols, paths[other].string(), first_rows, first_cols);
+      }
+      list.emplace_back(i, &m);
+    }
+  return matrices;
+}
+
+std::vector<AdapterFile> load_all(const std::vector<fs::path>& paths) {
+  std::vector<AdapterFile> files;
+  files.reserve(paths.size());
+  for (const fs::path& path : paths) files.push_back(load_adapter(path));
+  return files;
+}
+
+std::vector<AdapterOverlap> overlaps_of(const Matrices& matrices, const Watch& watch) {
+  std::vector<AdapterOverlap> overlaps;
+  for (const auto& [target, list] : matrices)
+    for (size_t i = 0; i < list.size(); ++i)
+      for (size_t j = i + 1; j < list.size(); ++j) {
+        watch.throw_if_stopped();
+        const AdapterMatrix &x = *list[i].second, &y = *list[j].second;
+        AdapterOverlap o{.a = list[i].first, .b = list[j].first, .target = x.target};
+        o.norm_a = std::sqrt(std::max(0.0, inner_product(x, x)));
+        o.norm_b = std::sqrt(std::max(0.0, inner_product(y, y)));
+        if (o.norm_a > 0 && o.norm_b > 0) {
+          o.cosine = inner_product(x, y) / (o.norm_a * o.norm_b);
+          o.column_cosines = principal_cosines(matrix_b(x), matrix_b(y));
+          o.row_cosines = principal_cosines(matrix_a(x).transpose(), matrix_a(y).transpose());
+        }
+        overlaps.push_back(std::move(o));
+      }
+  return overlaps;
+}
+
+AdapterMatrix stored(std::string target, const Factors& factors) {
+  AdapterMatrix m{.target = std::move(target), .rank = factors.a.rows(), .scale = 1};
+  const auto store = [](const Eigen::MatrixXd& x) {
+    AlignedVector<float> values;
+    values.reserve(static_cast<size_t>(x.size()));
+    for (int64_t i = 0; i < x.rows(); ++i)
+      for (int64_t j = 0; j < x.cols(); ++j) values.push_back(static_cast<float>(x(i, j)));
+    return values;
+  };
+  m.a = store(factors.a);
+  m.b = store(factors.b);
+  return m;
+}
+
+// What the updates of a pair are to be multiplied by to lie on the arc between them, at the second
+// weight's share of the way. `sum` is that of both weights, also where one has no such matrix.
+void place_on_arc(std::vector<Term>& terms, double sum) {
+  if (!(sum > 0))
+    fail("slerp: the weights of {} add up to {}, expected more than 0",
+         terms.front().matrix->target, sum);
+  if (terms.size() < 2) {
+    terms[0].weight /= sum;
+    return;
+  }
+  const double t = terms[1].weight / sum;
+  const AdapterMatrix &x = *terms[0].matrix, &y = *terms[1].matrix;
+  const double norms = std::sqrt(inner_product(x, x) * inner_product(y, y));
+  const double cosine = norms > 0 ? inner_product(x, y) / norms : 1;
+  terms[0].weight = 1 - t;
+  terms[1].weight = t;
+  // There the arc is the chord within rounding, and the formula divides by nothing.
+  constexpr double kParallel = 0.9995;
+  if (std::abs(cosine) > kParallel) return;
+  const double angle = std::acos(cosine);
+  terms[0].weight = std::sin((1 - t) * angle) / std::sin(angle);
+  terms[1].weight = std::sin(t * angle) / std::sin(angle);
+}
+
+void check_options(const std::vector<BlendPart>& parts, const BlendOptions& o) {
+  if (parts.empty()) fail_usage("no adapter given to blend");
+  for (const BlendPart& part : parts)
+    if (!std::isfinite(part.weight))
+      fail_usage("{}: weight {} is not a number", part.adapter.string(), part.weight);
+  const char* method = kNames[static_cast<size_t>(o.method)];
+  if (!(o.density > 0 && o.density <= 1))
+    fail_usage("density: {} given, expected more than 0 and at most 1", o.density);
+  if (o.density != 1 && !has_density(o.method)) fail_usage("density: {} has none", method);
+  if (o.rank < 0) fail_usage("rank: {} given, expected 1 or more", o.rank);
+  if (o.rank != 0 && o.method != BlendMethod::kSvd)
+    fail_usage("rank: is of svd; that of {} follows from the adapters", method);
+  if (o.format == AdapterFormat::kGguf)
+    throw Error(ErrorKind::kUsage, "a blend is written as peft or mlx",
+                "lapidary adapter convert makes a GGUF file of it");
+  if (o.method != BlendMethod::kSlerp) return;
+  if (parts.size() > 2) fail_usage("slerp: {} adapters given, expected two", parts.size());
+  for (const BlendPart& part : parts)
+    if (part.weight < 0) fail_usage("slerp: weight {} is negative", part.weight);
+}
+
+void check_ranks(const std::vector<Term>& terms, const char* method) {
+  for (const Term& term : terms)
+    if (term.matrix->rank != terms.front().matrix->rank)
+      throw Error(ErrorKind::kInput,
+                  fmt::format("{}: {} has rank {} in one adapter and {} in another", method,
+                              term.matrix->target, terms.front().matrix->rank, term.matrix->rank),
+                  "cat and svd take any ranks");
+}
+
+}  // namespace
+
+std::vector<const char*> blend_method_names() {
+  return {std::begin(kNames), std::end(kNames)};
+}
+
+BlendMethod blend_method_named(std::string_view name) {
+  for (size_t i = 0; i < std::size(kNames); ++i)
+    if (name == kNames[i]) return static_cast<BlendMethod>(i);
+  fail_usage("method: '{}' given, expected one of {}", name, fmt::join(kNames, ", "));
+}
+
+std::vector<AdapterOverlap> compare_adapters(const std::vector<fs::path>& adapters) {
+  const std::vector<AdapterFile> files = load_all(adapters);
+  return overlaps_of(by_target(files, adapters), {});
+}
+
+Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const BlendOptions& options,
+            const Watch& watch) {
+  check_options(parts, options);
+  check_adapter_target(out, options.format, options.overwrite);
+  const LayerWeights layer_weights(options.layer_weights, parts.size());
+  std::vector<fs::path> paths;
+  for (const BlendPart& part : parts) paths.push_back(part.adapter);
+  const std::vector<AdapterFile> files = load_all(paths);
+  const Matrices matrices = by_target(files, paths);
+  int64_t rank = options.rank;
+  if (rank == 0)
+    for (const AdapterFile& file : files)
+      for (const AdapterMatrix& m : file.adapter.matrices) rank = std::max(rank, m.rank);
+
+  Blend made;
+  AdapterFile result{.format = options.format,
+                     .base_model = files.front().base_model,
+                     .multimodal = files.front().multimodal};
+  double dropped = 0, total = 0;
+  for (const auto& [target, list] : matrices) {
+    watch.throw_if_stopped();
+    const std::string name = target.name();
+    std::vector<Term> terms;
+    std::vector<double> weights;
+    for (size_t i = 0; i < parts.size(); ++i)
+      weights.push_back(parts[i].weight * layer_weights.of(name, i));
+    for (const auto& [i, matrix] : list) terms.push_back({matrix, weights[i]});
+    if (options.method == BlendMethod::kSlerp)
+      place_on_arc(terms, std::accumulate(weights.begin(), weights.end(), 0.0));
+    auto& matrices_made = result.adapter.matrices;
+    if (of_factors(options.method)) {
+      check_ranks(terms, kNames[static_cast<size_t>(options.method)]);
+      matrices_made.push_back(blend_factors(terms, options, matrices_made.size()));
+    } else {
+      Factors sum = side_by_side(terms);
+      if (options.method == BlendMethod::kSvd) sum = truncated(sum, rank, dropped, total);
+      matrices_made.push_back(stored(name, sum));
+    }
+    watch.report(std::ssize(matrices_made), std::ssize(matrices));
+  }
+  made.overlaps = overlaps_of(matrices, watch);
+  made.truncated = total > 0 ? std::sqrt(dropped / total) : 0;
+  save_adapter(result, options.format, out, options.overwrite);
+  made.result = summary_of(result);
+  return made;
+}
+
+}  // namespace lapidary

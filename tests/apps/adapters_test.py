@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Adapters from outside: shown, converted, run, fused and blended."""
+import json
+
+from program import SOURCE, Case, main
+
+
+class Adapters(Case):
+    def test_adapters(self):
+        base, plain = str(SOURCE / "tests/golden/gemma3-v5"), str(SOURCE / "tests/golden/adapters/plain")
+        ids, other = ("--ids", "2,17,41,5,90"), str(SOURCE / "tests/golden/adapters/other")
+
+        def nll(*args):
+            return json.loads(self.ok("score", "-m", base, *ids, "--compute", "exact", "--json", *args).stdout)["nll"]
+
+        shown = json.loads(self.ok("adapter", "show", plain, "--json").stdout)
+        self.assertEqual((shown["format"], len(shown["matrices"]), shown["parameters"]), ("peft", 49, 19264))
+        self.assertRegex(self.ok("adapter", "show", plain).stdout, r"mlp.down_proj +\[48, 64\] +4 +2 +0-6")
+        for form in ("mlx", "gguf"):
+            out = str(self.folder / form)
+            self.ok("adapter", "convert", plain, "-o", out, "--to", form, "-m", base)
+            self.assertEqual(nll("--adapter", out), nll("--adapter", plain))
+        self.assertNotEqual(nll("--adapter", plain), nll())
+        self.assertNotEqual(nll("--adapter", plain + ":0.5"), nll("--adapter", plain))
+        self.assertNotEqual(nll("--adapter", plain, "--adapter", other), nll("--adapter", plain))
+        changed = json.loads(self.ok("compare", base, base, *ids, "--adapter", plain, "--json").stdout)
+        self.assertGreater(changed["kld_mean"], 0)
+        document = json.loads(self.ok("show", "-m", base, "--adapter", plain, "--json").stdout)
+        self.assertGreater(document["memory"]["adapters"], 4 * 19264)
+        self.assertEqual(document["parts"][-1]["name"], "adapters")
+
+        self.refused(2, "a GGUF adapter is for one architecture", "adapter", "convert", plain, "-o", str(self.folder / "x"),
+                     "--to", "gguf")
+        self.refused(1, "is there already", "adapter", "convert", plain, "-o", str(self.folder / "mlx"), "--to", "mlx")
+        self.refused(1, "the adapter does not fit this model", "score", *ids, "--adapter", plain)
+        self.refused(1, "/nope: no such adapter", "score", *ids, "--adapter", "/nope")
+        self.refused(2, "expected PATH or PATH:NUMBER", "score", *ids, "--adapter", plain + ":x")
+        self.refused(2, "second word", "adapter")
+
+    def test_fuse(self):
+        base, plain = str(SOURCE / "tests/golden/gemma3-v5"), str(SOURCE / "tests/golden/adapters/plain")
+        out = str(self.folder / "out")
+        made = json.loads(self.ok("fuse", "-m", base, "--adapter", plain, "-o", out, "--json").stdout)
+        self.assertEqual((made["changed"], len(made["matrices"])), (49, 49))
+        self.assertTrue(0 < made["lost"] < 0.1 and made["update"] > made["lost"], made)
+        apart = json.loads(self.ok("compare", out, base, "--ids", "2,17,41,5", "--adapter", plain, "--json").stdout)
+        other = json.loads(self.ok("compare", out, base, "--ids", "2,17,41,5", "--json").stdout)
+        self.assertLess(apart["kld_mean"], other["kld_mean"] / 10)
+        args = ("fuse", "-m", base, "-o", out, "--adapter")
+        self.refused(1, "is there already", *args, plain)
+        self.assertIn("put it off by", self.ok(*args, plain, "--force").stderr)
+        self.refused(1, "the fused weights are those of the model", *args, plain + ":1e-8", "--force")
+        self.assertTrue(Path(out, "config.json").exists())  # the one before
+        self.refused(2, "--adapter", "fuse", "-m", base, "-o", out)
+
+    def test_blend(self):
+        plain, other = (str(SOURCE / "tests/golden/adapters" / name) for name in ("plain", "other"))
+        out, page = str(self.folder / "out"), self.folder / "page.html"
+        made = json.loads(self.ok("blend", plain + ":0.7", other + ":-0.5", "-o", out, "--json", "--html", str(page)).stdout)
+        self.assertEqual((made["method"], made["matrices"], len(made["overlaps"])), ("cat", 49, 49))
+        self.assertIn("<canvas", page.read_text())
+        self.assertEqual(json.loads(self.ok("adapter", "show", out, "--json").stdout)["matrices"][0]["rank"], 8)
+        self.assertRegex(self.ok("blend", plain, other).stdout, r"cosine")
+        self.ok("blend", plain, other, "-o", out, "--method", "svd", "--rank", "2", "--to", "mlx", "--force")
+        self.refused(1, "is there already", "blend", plain, other, "-o", out)
+        self.refused(2, "density: cat has none", "blend", plain, other, "-o", out + "2", "--density", "0.5")
+        self.refused(2, "nothing to compare", "blend", plain)
+
+
+if __name__ == "__main__":
+    main()
