@@ -35,15 +35,15 @@ bool has_density(BlendMethod method) {
 }
 
 // Factors of the weights by patterns of names.
-class LayerWeights {
+class PatternWeights {
  public:
-  LayerWeights(const fs::path& path, size_t adapters) {
+  PatternWeights(const fs::path& path, size_t adapters) {
     if (path.empty()) return;
     const OrderedJson json = read_ordered_json_file(path);
     if (!json.is_object()) fail("{}: expected an object of patterns", path.string());
     for (const auto& [pattern, value] : json.items()) {
       if (!value.is_array() || value.size() != adapters ||
-          !std::ranges::all_of(value, [](const auto& x) { return x.is_number(); }))
+          !std::all_of(value.begin(), value.end(), [](const auto& x) { return x.is_number(); }))
         fail("{}: '{}': expected {} numbers, one for each adapter", path.string(),
              printable(pattern), adapters);
       rules_.emplace_back(pattern, value.get<std::vector<double>>());
@@ -199,7 +199,7 @@ Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const Blen
             const Watch& watch) {
   check_options(parts, options);
   check_adapter_target(out, options.format, options.overwrite);
-  const LayerWeights layer_weights(options.layer_weights, parts.size());
+  const PatternWeights layer_weights(options.layer_weights, parts.size());
   std::vector<fs::path> paths;
   for (const BlendPart& part : parts) paths.push_back(part.adapter);
   const std::vector<AdapterFile> files = load_all(paths);

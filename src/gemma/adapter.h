@@ -16,9 +16,9 @@ namespace lapidary {
 struct AdapterMatrix {
   std::string target;  // canonical name without ".weight": "model.layers.0.self_attn.q_proj"
   int64_t rank = 0;
-  double scale = 1;        // alpha / rank, or alpha / sqrt(rank)
-  AlignedVector<float> a;  // [rank, K]
-  AlignedVector<float> b;  // [N, rank]
+  double scale = 1;             // alpha / rank, or alpha / sqrt(rank)
+  AlignedVector<float> a = {};  // [rank, K]
+  AlignedVector<float> b = {};  // [N, rank]
 };
 
 struct Adapter {

@@ -223,7 +223,7 @@ ConversionPlan plan_copy(const Model& model, bool dequantize, const std::string&
   for (size_t i = 0; plan.quantization && i < list.matrices.size(); ++i) {
     const PlannedTensor& tensor = list.tensors[list.matrices[i]];
     std::optional<AffineQuantization> storage;
-    if (tensor.after.affine()) storage = {tensor.after.bits, tensor.after.group};
+    if (tensor.after.affine()) storage = AffineQuantization{tensor.after.bits, tensor.after.group};
     if (storage != plan.quantization->defaults)
       plan.quantization->overrides.emplace(module_path(tensor.name), storage);
   }

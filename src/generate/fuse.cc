@@ -7,7 +7,6 @@
 
 #include "base/fail.h"
 #include "gemma/adapter_file.h"
-#include "generate/convert_check.h"
 #include "generate/convert_plan.h"
 
 namespace lapidary {

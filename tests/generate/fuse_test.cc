@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "lapidary/session.h"
@@ -55,19 +56,16 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 // An adapter of rank 4 for some kinds of a model's matrices, written as PEFT does.
 void make_adapter(const fs::path& model, const fs::path& folder, float size,
                   const std::string& kind = "") {
-  Model loaded = load_model(model);
+  const Config config = read_config(model);
   AdapterFile file;
   uint64_t stream = 0;
-  for (int layer = 0; layer < loaded.config.num_hidden_layers; ++layer)
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer)
     for (const std::string& name : adaptable_matrices()) {
       if (name.find(kind) == std::string::npos) continue;
       AdapterMatrix m{.target = fmt::format("model.layers.{}.{}", layer, name), .rank = 4};
-      visit_tensors(loaded.config, loaded.weights,
-                    [&](const std::string& tensor, auto&, int64_t rows, int64_t cols) {
-                      if (tensor != m.target + ".weight") return;
-                      m.a.resize(static_cast<size_t>(4 * cols));
-                      m.b.resize(static_cast<size_t>(4 * rows));
-                    });
+      const auto [rows, cols] = adaptable_shape(config, name);
+      m.a.resize(static_cast<size_t>(4 * cols));
+      m.b.resize(static_cast<size_t>(4 * rows));
       for (auto* values : {&m.a, &m.b}) {
         const CounterRng rng(1, stream++);
         for (size_t i = 0; i < values->size(); ++i) (*values)[i] = size * rng.normal(i);
