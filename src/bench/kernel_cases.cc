@@ -11,6 +11,7 @@
 #include "base/float16.h"
 #include "base/rng.h"
 #include "kernels/kv_rows.h"
+#include "tensor/gemm.h"
 
 namespace lapidary {
 
@@ -490,6 +491,49 @@ void add_pointwise(std::vector<KernelCase>& cases) {
   cases.push_back(
       pointwise_case("softcap", 1, 262144, 2, kExpFlops + 6,
                      [](Executor& ex, Matrix x, AlignedVector<float>&) { softcap(ex, x, 30); }));
+  cases.push_back(pointwise_case("softmax", 1, 262144, 4, kExpFlops + 4,
+                                 [](Executor& ex, Matrix x, AlignedVector<float>&) {
+                                   for (int64_t t = 0; t < x.rows; ++t)
+                                     ex.kernels().softmax(x.row(t), x.cols);
+                                 }));
+  cases.push_back(pointwise_case("gelu_mul_backward", 1, 6912, 5, kExpFlops + 16,
+                                 [](Executor& ex, Matrix x, AlignedVector<float>& up) {
+                                   AlignedVector<float> d_up(static_cast<size_t>(x.size()));
+                                   ex.kernels().gelu_mul_backward(up.data(), up.data(), x.data,
+                                                                  d_up.data(), x.size());
+                                   for (int64_t i = 0; i < x.size(); ++i)
+                                     x.data[i] += d_up[static_cast<size_t>(i)];
+                                 }));
+}
+
+// A product of training: f32 operands, packed and multiplied.
+KernelCase gemm_case(int64_t rows, int64_t cols, int64_t depth) {
+  struct Data {
+    Data(int64_t m, int64_t n, int64_t k)
+        : a(random_floats(m * k, 7)), b(random_floats(k * n, 8)), c(static_cast<size_t>(m * n)) {}
+    void multiply(Executor& ex, int64_t m, int64_t n, int64_t k) {
+      gemm(ex, Strided(a.data(), m, k, k), Strided(b.data(), k, n, n), {c.data(), n},
+           Into::kOverwrite);
+    }
+    AlignedVector<float> a, b, c;
+  };
+  const auto flops = static_cast<double>(2 * rows * cols * depth);
+  const auto floats = static_cast<double>(rows * depth + depth * cols + rows * cols);
+  return {.op = "gemm",
+          .shape = fmt::format("{} x {} x {}", rows, depth, cols),
+          .work = {.bytes = 4 * floats, .flops = flops},
+          .from_memory = false,
+          .sample =
+              [](Executor& ex) {
+                Data data(37, 53, 301);
+                data.multiply(ex, 37, 53, 301);
+                return to_vector(data.c);
+              },
+          .prepare =
+              [=] {
+                auto data = std::make_shared<Data>(rows, cols, depth);
+                return [=](Executor& ex) { data->multiply(ex, rows, cols, depth); };
+              }};
 }
 
 }  // namespace
@@ -526,6 +570,10 @@ std::vector<KernelCase> kernel_cases(bool slow, int threads) {
   }
   cases.push_back(merge_case(4096, 4));
   add_pointwise(cases);
+  for (const int64_t tokens : {128, 512}) {
+    cases.push_back(gemm_case(tokens, rows(6912), 1152));
+    cases.push_back(gemm_case(tokens, rows(1152), 6912));
+  }
   return cases;
 }
 

@@ -48,8 +48,14 @@ TEST(BenchKernels, AnEntryThatDoesNothingIsFoundWrong) {
   expect_wrong("merge_attention", [](Kernels& k) {
     k.merge_attention = [](const float*, int64_t, int64_t, int, float*) {};
   });
-  constexpr size_t kEntriesAbove = 9;
-  static_assert(sizeof(Kernels) == sizeof(std::string_view) + kEntriesAbove * sizeof(void (*)()),
+  expect_wrong("gemm", [](Kernels& k) { k.gemm = [](const GemmArgs&) {}; });
+  expect_wrong("softmax", [](Kernels& k) { k.softmax = [](float*, int64_t) { return 0.0; }; });
+  expect_wrong("gelu_mul_backward", [](Kernels& k) {
+    k.gelu_mul_backward = [](const float*, const float*, float*, float*, int64_t) {};
+  });
+  constexpr size_t kEntriesAbove = 12, kSizes = 2;
+  static_assert(sizeof(Kernels) == sizeof(std::string_view) + kSizes * sizeof(int) +
+                                       kEntriesAbove * sizeof(void (*)()),
                 "a new entry needs a case in kernel_cases.cc and a line above");
 }
 
