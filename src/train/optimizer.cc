@@ -91,6 +91,19 @@ std::vector<StateArray> Optimizer::state() {
   return arrays;
 }
 
+namespace {
+
+// Without its second moment a first one would be divided by eps alone. That is no matter of a small
+// learning rate: where the gradient is zero, as it is for a after a merge (b = 0), the second one
+// stays zero, and the step is 10^8 times the moment.
+void drop_unscaled(std::vector<Moment>& moments) {
+  if (moments.size() != 2) return;
+  for (int64_t i = 0; i < moments[0].size(); ++i)
+    if (moments[1].at(i) == 0) moments[0].clear(i);
+}
+
+}  // namespace
+
 void Optimizer::keep_largest(size_t parameter, double quantile) {
   LAPIDARY_CHECK(quantile >= 0 && quantile <= 1, "a quantile lies between 0 and 1");
   for (Moment& moment : entries_[parameter].moments) {
@@ -99,6 +112,7 @@ void Optimizer::keep_largest(size_t parameter, double quantile) {
     for (int64_t i = 0; i < moment.size(); ++i)
       if (!(std::abs(moment.at(i)) > threshold)) moment.clear(i);
   }
+  drop_unscaled(entries_[parameter].moments);
 }
 
 void Optimizer::prune_at_random(size_t parameter, double share, const CounterRng& rng) {

@@ -67,7 +67,8 @@ class Optimizer {
   // large steps, so the learning rate is to be warmed up again after either pruning.
   //
   // In each moment by itself, zeroes what is not strictly greater in magnitude than the quantile,
-  // 0 <= quantile <= 1, interpolated between values as numpy and PyTorch do.
+  // 0 <= quantile <= 1, interpolated between values as numpy and PyTorch do. A first moment that
+  // loses its second one goes with it, which ReLoRA's own code does not do.
   void keep_largest(size_t parameter, double quantile);
   // Zeroes each entry, in all moments at once, with the probability `share`.
   void prune_at_random(size_t parameter, double share, const CounterRng& rng);

@@ -343,15 +343,15 @@ TEST_P(Pruning, KeepsWhatIsStrictlyAboveTheQuantileOfEachMoment) {
     std::sort(sorted.begin(), sorted.end());
     const double place = 0.9 * 799;  // between 719 and 720
     const double threshold = sorted[719] + (place - 719) * (sorted[720] - sorted[719]);
-    const auto now = moment(name, 800);
+    const auto now = moment(name, 800), now_sq = moment("exp_avg_sq.b", 800);
     int64_t kept = 0;
     for (size_t i = 0; i < now.size(); ++i) {
-      EXPECT_EQ(now[i], std::abs(old[i]) > threshold ? old[i] : 0);
+      const bool stays = std::abs(old[i]) > threshold && now_sq[i] != 0;
+      EXPECT_EQ(now[i], stays ? old[i] : 0);
       kept += now[i] != 0 ? 1 : 0;
     }
     EXPECT_LE(kept, 80);
-    EXPECT_GE(kept,
-              GetParam() == OptimizerKind::kAdamW8 ? 40 : 80);  // 8-bit values are often equal
+    EXPECT_GE(kept, 20);  // 8-bit values are often equal, and the two moments differ
   }
   EXPECT_EQ(moment("exp_avg.a", 21000), other);
 }
@@ -361,9 +361,9 @@ TEST_P(Pruning, QuantilesZeroAndOne) {
   const float least = std::abs(*std::min_element(
       before.begin(), before.end(), [](float x, float y) { return std::abs(x) < std::abs(y); }));
   optimizer_->keep_largest(2, 0);
-  const auto now = moment("exp_avg.b", 800);
+  const auto now = moment("exp_avg.b", 800), now_sq = moment("exp_avg_sq.b", 800);
   for (size_t i = 0; i < now.size(); ++i)
-    EXPECT_EQ(now[i], std::abs(before[i]) > least ? before[i] : 0);
+    EXPECT_EQ(now[i], std::abs(before[i]) > least && now_sq[i] != 0 ? before[i] : 0);
   optimizer_->keep_largest(2, 1);
   EXPECT_EQ(moment("exp_avg.b", 800), std::vector<float>(800));
 }
