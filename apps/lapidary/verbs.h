@@ -16,6 +16,7 @@ void add_show(Program& program);
 void add_synth(Program& program);
 void add_convert(Program& program);
 void add_quantize(Program& program);
+void add_train(Program& program);
 void add_adapter(Program& program);
 void add_fuse(Program& program);
 void add_blend(Program& program);

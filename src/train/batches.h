@@ -7,11 +7,10 @@
 #include "lapidary/token.h"
 
 #include "base/json.h"
+#include "gemma/backprop.h"
 #include "train/data.h"
 
 namespace lapidary {
-
-inline constexpr Token kNoTarget = -1;
 
 // Documents one after another, none of which sees another: attention and positions begin anew with
 // each. The loss is the mean over all targets of the batch, each with the same weight.

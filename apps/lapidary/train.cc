@@ -1,0 +1,203 @@
+// lapidary train: a model or an adapter learns from a text.
+#include "lapidary/train.h"
+
+#include <fmt/format.h>
+
+#include "base/system.h"
+#include "verbs.h"
+
+namespace lapidary::cli {
+
+namespace {
+
+struct Options {
+  Verbosity verbosity;
+  ModelOptions model;
+  std::string method = "lora";
+  std::string data, run;
+  std::string directions = "top";
+  TrainOptions train;
+  bool no_packing = false;
+  bool json = false;
+};
+
+template <class T>
+CLI::Option* number(CLI::App& verb, const char* flags, T& value, const char* help,
+                    const char* group) {
+  return verb.add_option(flags, value, help)
+      ->type_name(std::is_floating_point_v<T> ? "X" : "N")
+      ->group(group);
+}
+
+void add_run(CLI::App& verb, Options& o) {
+  verb.add_option("--data", o.data,
+                  "What to learn from: a .jsonl file (text; prompt and completion; or messages), a "
+                  "folder with train.jsonl and valid.jsonl, or a plain text file")
+      ->type_name("PATH")
+      ->required()
+      ->group("Run");
+  verb.add_option("-o,--output", o.run, "The folder of the run: metrics, state, and the result")
+      ->type_name("DIR")
+      ->required()
+      ->group("Run");
+  choices(verb.add_option("--method", o.method,
+                          "Adapters (lora), every weight (full), adapters that are merged and "
+                          "begun anew (relora), or steps of a low rank (rank1)")
+              ->group("Run"),
+          {"full", "lora", "relora", "rank1"});
+  number(verb, "--iters", o.train.iterations, "Steps (1000)", "Run");
+  verb.add_flag("--resume", o.train.resume, "Go on with the run that is in the folder")
+      ->group("Run");
+  number(verb, "--save-every", o.train.save_every,
+         "Steps between saved states (0: at the end, and when stopped)", "Run");
+  number(verb, "--eval-every", o.train.eval_every, "Steps between validations (0: at the end)",
+         "Run");
+  number(verb, "--seed", o.train.seed, "Of the order of the data, adapters and dropout (0)", "Run");
+  verb.add_flag("--json", o.json, "Print one JSON document")->group("Run");
+}
+
+void add_data(CLI::App& verb, TrainOptions& o, bool& no_packing) {
+  number(verb, "--batch-size", o.batch_size, "Rows of a step (4)", "Data");
+  number(verb, "--micro-batch", o.micro_batch, "Of them, how many go through the model at once (1)",
+         "Data");
+  number(verb, "--sequence-length", o.sequence_length, "Tokens of a row (512)", "Data");
+  verb.add_flag("--no-packing", no_packing, "One document to a row")->group("Data");
+  choices(verb.add_option("--long-documents", o.long_documents,
+                          "What to do with documents longer than a row (refuse)")
+              ->group("Data"),
+          {"refuse", "truncate", "split"});
+  verb.add_flag("--prompt-loss", o.prompt_loss, "Learn prompts and users' turns too")
+      ->group("Data");
+  number(verb, "--valid-fraction", o.valid_fraction,
+         "Share of the documents to validate on, where there is no file for it (0)", "Data");
+}
+
+void add_optimizer(CLI::App& verb, TrainOptions& o) {
+  const char* group = "Optimizer";
+  number(verb, "--learning-rate,--lr", o.learning_rate, "The highest rate (1e-4)", group);
+  choices(verb.add_option("--optimizer", o.optimizer, "(adamw)")->group(group),
+          {"adamw", "adamw8", "sgd", "muon"});
+  choices(verb.add_option("--schedule", o.schedule, "How the rate falls (cosine; relora: jagged)")->group(group),
+          {"constant", "linear", "cosine", "jagged"});
+  number(verb, "--warmup", o.warmup, "Steps up to the highest rate (0)", group);
+  number(verb, "--min-lr-ratio", o.min_lr_ratio, "The share of the rate that is left (0.1)", group);
+  number(verb, "--beta1", o.beta1, "Of AdamW (0.9)", group);
+  number(verb, "--beta2", o.beta2, "Of AdamW (0.999)", group);
+  number(verb, "--eps", o.eps, "Of AdamW (1e-8)", group);
+  number(verb, "--weight-decay", o.weight_decay, "Of matrices (0.01)", group);
+  number(verb, "--momentum", o.momentum, "Of SGD (0)", group);
+  number(verb, "--max-grad-norm", o.max_grad_norm, "Clip gradients to it; 0: do not (1)", group);
+}
+
+void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
+  const char* group = "Adapters";
+  number(verb, "--rank", o.rank, "Of an adapter, or of the steps of rank1 (8)", group);
+  number(verb, "--alpha", o.alpha, "An adapter counts alpha / rank times (16)", group);
+  verb.add_flag("--rslora", o.rslora, "It counts alpha / sqrt(rank) times")->group(group);
+  number(verb, "--dropout", o.dropout, "Of what adapters see (0)", group);
+  verb.add_option("--targets", o.targets,
+                  "Patterns of matrices, as q_proj,'mlp.*' (default: all of a layer)")
+      ->delimiter(',')
+      ->type_name("LIST")
+      ->group(group);
+  number(verb, "--last-layers", o.last_layers, "Only so many layers, the last ones (0: all)",
+         group);
+  verb.add_flag("--train-embeddings", o.train_embeddings, "Beside relora or rank1")->group(group);
+  verb.add_flag("--train-norms", o.train_norms, "Beside relora or rank1")->group(group);
+  number(verb, "--warm-start", o.warm_start, "relora: steps of full training before (0)", group);
+  number(verb, "--reset-every", o.reset_every, "relora: steps between merges", group);
+  number(verb, "--reset-warmup", o.reset_warmup, "jagged: steps back up to the rate (50)", group);
+  number(verb, "--prune", o.prune,
+         "relora: share of the optimizer's state that a merge zeroes (0.99)", group);
+  number(verb, "--merge-every", o.merge_every, "rank1: steps that share directions (1)", group);
+  choices(verb.add_option("--directions", directions, "rank1: where they come from (top)")
+              ->group(group),
+          {"random", "aligned", "top"});
+}
+
+void setup(CLI::App& verb, Options& o) {
+  add_model(verb, o.model);
+  add_run(verb, o);
+  add_data(verb, o.train, o.no_packing);
+  add_optimizer(verb, o.train);
+  add_adapters(verb, o.train, o.directions);
+  add_threads(verb, o.train.threads, "General");
+  number(verb, "--checkpoint-layers", o.train.checkpoint_layers,
+         "Keep the inputs of every N-th layer only, and compute the rest again: less memory (0: "
+         "keep all)",
+         "General");
+  add_verbosity(verb, o.verbosity);
+  verb.footer(
+      "Ctrl-C saves the state; --resume goes on as if nothing had happened. docs/training.md has "
+      "the methods.\n"
+      "\n"
+      "Examples:\n"
+      "  lapidary train -m ~/models/gemma-3-1b-it --data chats.jsonl -o run --iters 500\n"
+      "  lapidary train --method full --data book.txt -o run --lr 3e-4\n"
+      "  lapidary train --method relora --warm-start 500 --reset-every 500 --iters 3000 \\\n"
+      "      --data book.txt -o run\n"
+      "  lapidary train ... -o run --resume");
+}
+
+TrainOptions options_of(const Options& o) {
+  TrainOptions options = o.train;
+  options.model = model_folder(o.model, o.verbosity);
+  options.data = o.data;
+  options.run = o.run;
+  options.method = train_method(o.method);
+  options.packing = !o.no_packing;
+  options.directions = o.directions == "random"    ? Directions::kRandom
+                       : o.directions == "aligned" ? Directions::kAligned
+                                                   : Directions::kTop;
+  return options;
+}
+
+Json result_json(const TrainResult& r, const Options& o) {
+  Json json = {{"method", o.method},
+               {"steps", r.steps},
+               {"parameters", r.parameters},
+               {"tokens", r.tokens},
+               {"loss", r.loss},
+               {"seconds", r.seconds},
+               {"tokens_per_second", r.tokens_per_second},
+               {"peak_rss_bytes", peak_rss_bytes()},
+               {"output", r.output.string()}};
+  if (r.valid_loss) json["valid_loss"] = *r.valid_loss;
+  return json;
+}
+
+int run(const Options& o) {
+  apply(o.verbosity);
+  const TrainOptions options = options_of(o);
+  const Interruption interruption;
+  TrainResult result;
+  {
+    ProgressBar bar("training", o.verbosity);
+    const auto show = [&](const TrainStep& s) {
+      const int64_t every = std::max<int64_t>(1, options.iterations / 20);
+      if (o.verbosity.quiet || (s.step % every != 0 && s.step != 1 && !s.valid_loss)) return;
+      bar.clear();
+      std::string line = fmt::format("step {:>6}  loss {:.4f}  lr {:.2e}  {:.0f} tok/s", s.step,
+                                     s.loss, s.lr, s.tokens_per_second);
+      if (s.valid_loss) line += fmt::format("  valid {:.4f}", *s.valid_loss);
+      note(line);
+    };
+    result = train(options, Watch{bar.fn(), interruption.token()}, show);
+  }
+  if (o.json)
+    out_json(result_json(result, o));
+  else if (!o.verbosity.quiet)
+    note(fmt::format("{}: {} parameters, {} tokens, {:.0f} tok/s, peak memory {}",
+                     result.output.string(), count_text(result.parameters),
+                     count_text(result.tokens), result.tokens_per_second,
+                     bytes_text(peak_rss_bytes())));
+  return kOk;
+}
+
+}  // namespace
+
+void add_train(Program& program) {
+  add_verb<Options>(program, "train", "Train a model, or an adapter, on a text", setup, run);
+}
+
+}  // namespace lapidary::cli

@@ -1,0 +1,121 @@
+// room: train
+// Training a model on a text: all of it, or adapters.
+//
+//   TrainOptions options{.model = "models/tiny", .data = "stories.jsonl", .run = "run"};
+//   options.method = TrainMethod::kLora;
+//   TrainResult result = train(options);
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lapidary/progress.h"
+
+namespace lapidary {
+
+enum class TrainMethod : uint8_t {
+  kFull,    // every weight
+  kLora,    // adapters (arXiv 2106.09685)
+  kRelora,  // adapters that are merged and begun anew (arXiv 2307.05695)
+  kRank1,   // steps of a low rank, merged as they are made
+};
+// "full", "lora", "relora" or "rank1". Throws Error{kUsage}.
+TrainMethod train_method(std::string_view name);
+std::string_view name_of(TrainMethod method);
+
+// Where the directions of rank1 come from.
+enum class Directions : uint8_t {
+  kRandom,   // drawn: the step is the gradient on average, and mostly noise
+  kAligned,  // random combinations of the gradient's rows
+  kTop,      // its largest singular directions, by power iteration
+};
+
+struct TrainOptions {
+  std::filesystem::path model;
+  std::filesystem::path data;
+  std::filesystem::path run;  // the folder that everything goes to
+  bool resume = false;        // go on where the run in that folder was
+  TrainMethod method = TrainMethod::kLora;
+
+  int64_t iterations = 1000;
+  int64_t batch_size = 4;   // rows of a step
+  int64_t micro_batch = 1;  // of them, those that go through the model at once
+  int64_t sequence_length = 512;
+  bool packing = true;
+  std::string long_documents = "refuse";  // "truncate", "split"
+  bool prompt_loss = false;               // whether prompts count
+  double valid_fraction = 0;
+  int64_t eval_every = 0;  // steps; 0: only at the end
+  int64_t save_every = 0;  // steps; 0: only at the end and when stopped
+  uint64_t seed = 0;
+
+  std::string optimizer = "adamw";
+  double learning_rate = 1e-4;
+  std::string schedule = {};  // unset: "jagged" for relora, "cosine" otherwise
+  int64_t warmup = 0;
+  double min_lr_ratio = 0.1;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01, momentum = 0;
+  double max_grad_norm = 1;  // 0: not clipped
+
+  int64_t rank = 8;     // of adapters, and of the steps of rank1
+  double alpha = 16;    // an adapter counts alpha / rank times
+  bool rslora = false;  // or alpha / sqrt(rank)
+  double dropout = 0;   // of what adapters see
+  std::vector<std::string> targets = {};
+  int64_t last_layers = 0;
+  bool train_embeddings = false;  // beside relora and rank1
+  bool train_norms = false;
+
+  int64_t warm_start = 0;     // of relora: steps of full training before
+  int64_t reset_every = 0;    // of relora: steps between merges
+  int64_t reset_warmup = 50;  // steps back up to the schedule's rate
+  double prune = 0.99;        // share of the optimizer's state of adapters that a merge zeroes
+  int64_t merge_every = 1;    // of rank1: steps that share their directions
+  Directions directions = Directions::kTop;
+
+  int threads = 0;            // 0: one per core
+  int checkpoint_layers = 0;  // 0: keep what every layer leaves; n: only the input of every n-th
+};
+
+// One line of metrics.jsonl.
+struct TrainStep {
+  int64_t step = 0;  // from 1
+  double loss = 0;   // nats per target
+  double lr = 0;
+  double tokens_per_second = 0;
+  double grad_norm = 0;
+  int64_t tokens = 0;  // of this step
+  std::optional<double> valid_loss = {};
+};
+
+struct TrainResult {
+  int64_t steps = 0;
+  int64_t parameters = 0;  // that were trained
+  double loss = 0;         // of the last step
+  std::optional<double> valid_loss = {};
+  double seconds = 0;
+  int64_t tokens = 0;
+  double tokens_per_second = 0;
+  std::filesystem::path output;  // the adapter or the model that came of it
+};
+
+// Runs to the end, or until `watch` asks to stop, and then leaves a state to resume from. Resumed
+// equals never stopped, bit for bit. `on_step` sees every step. In the run folder:
+//
+//   config.json     the options
+//   metrics.jsonl   a line for each step: TrainStep, peak_rss_bytes
+//   state/          weights, optimizer and position in the data, of the last save
+//   adapter/ or model/   what was trained, in the end
+//
+// Throws Error{kUsage} for options, Error{kInput} for model, data, and a resume whose options
+// differ (with the differences), for a loss that is not finite (with the step; the last state
+// stays), Error{kResource}, Error{kInterrupted} after the state was saved.
+TrainResult train(const TrainOptions& options, const Watch& watch = {},
+                  const std::function<void(const TrainStep&)>& on_step = {});
+
+}  // namespace lapidary

@@ -1,0 +1,44 @@
+// What is trained, by method: which values, and what is done to them between steps.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lapidary/train.h"
+
+#include "gemma/load.h"
+#include "train/optimizer.h"
+#include "train/parameter.h"
+
+namespace lapidary {
+
+class Method {
+ public:
+  virtual ~Method() = default;
+
+  // What the optimizer moves now.
+  virtual std::span<const Parameter> parameters() const = 0;
+  // Called before step `step`, from 0, and when a run is taken up there. True when the parameters
+  // are others than before: the optimizer and the tape are made anew.
+  virtual bool choose(int64_t /*step*/) { return false; }
+  // Called when `steps` steps are complete: the time to merge.
+  virtual void end(int64_t /*steps*/, Optimizer& /*optimizer*/) {}
+  // Called with the gradients of a step, before the optimizer sees them.
+  virtual void gradients(int64_t /*step*/, Executor& /*ex*/) {}
+
+  // All values that a step may change, for saving and restoring.
+  virtual std::vector<StateArray> state() = 0;
+  // Puts what was trained into the run folder. Returns the path.
+  virtual std::filesystem::path write(const std::filesystem::path& run) = 0;
+};
+
+// The method that the options name, on the model's weights, which it changes and which must outlive
+// it.
+std::unique_ptr<Method> make_method(const TrainOptions& options, Model& model,
+                                    const std::filesystem::path& folder);
+
+}  // namespace lapidary

@@ -1,0 +1,275 @@
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/fail.h"
+#include "gemma/adapter_file.h"
+#include "tensor/gemm.h"
+#include "train/directions.h"
+#include "train/full_weights.h"
+#include "train/lora.h"
+#include "train/method.h"
+#include "train/model_folder.h"
+
+namespace lapidary {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+StateArray state_array(const Parameter& p) {
+  return {.name = p.name,
+          .dtype = DType::kF32,
+          .elements = p.size(),
+          .bytes = std::as_writable_bytes(p.value)};
+}
+
+std::vector<StateArray> state_arrays(std::span<const Parameter> parameters) {
+  std::vector<StateArray> list;
+  for (const Parameter& p : parameters) list.push_back(state_array(p));
+  return list;
+}
+
+LoraOptions lora_options(const TrainOptions& o) {
+  return {.rank = o.rank,
+          .alpha = o.alpha,
+          .rslora = o.rslora,
+          .targets = o.targets,
+          .last_layers = o.last_layers,
+          .seed = o.seed};
+}
+
+bool is_norm(std::string_view name) {
+  return name.ends_with("norm.weight");
+}
+bool is_embedding(std::string_view name) {
+  return name == "model.embed_tokens.weight";
+}
+
+class FullMethod : public Method {
+ public:
+  FullMethod(Model& model, fs::path folder)
+      : model_(model),
+        folder_(std::move(folder)),
+        weights_(model.config, model.weights, [](std::string_view) { return true; }) {}
+
+  std::span<const Parameter> parameters() const override { return weights_.parameters(); }
+  std::vector<StateArray> state() override { return state_arrays(parameters()); }
+  fs::path write(const fs::path& run) override {
+    write_model_folder(model_, folder_, run / "model");
+    return run / "model";
+  }
+
+ private:
+  Model& model_;
+  fs::path folder_;
+  FullWeights weights_;
+};
+
+class LoraMethod : public Method {
+ public:
+  LoraMethod(const TrainOptions& o, Model& model, const fs::path& folder)
+      : folder_(folder), adapter_(make_lora(model.config, lora_options(o))), weights_(adapter_) {
+    attach(adapter_, 1, model.config, model.weights);
+  }
+
+  std::span<const Parameter> parameters() const override { return weights_.parameters(); }
+  std::vector<StateArray> state() override { return state_arrays(parameters()); }
+  fs::path write(const fs::path& run) override {
+    save_adapter({.adapter = adapter_, .base_model = folder_.string()}, AdapterFormat::kPeft,
+                 run / "adapter", true);
+    return run / "adapter";
+  }
+
+ private:
+  fs::path folder_;
+  Adapter adapter_;
+  AdapterWeights weights_;
+};
+
+// Full training for a while, then adapters on frozen f32 matrices, into which they are merged
+// every so often. Embeddings and norms go on being trained where asked for.
+class ReloraMethod : public Method {
+ public:
+  ReloraMethod(const TrainOptions& o, Model& model, fs::path folder)
+      : options_(o),
+        model_(model),
+        folder_(std::move(folder)),
+        warm_(o.warm_start > 0),
+        adapter_(make_lora(model.config, lora_options(o))),
+        factors_(adapter_),
+        weights_(model.config, model.weights, [&](std::string_view name) {
+          return o.warm_start > 0 || trained_beside(name) || adapted(name);
+        }) {
+    if (o.reset_every < 1) fail_usage("--reset-every: relora needs a number of steps");
+    choose_parameters();
+  }
+
+  std::span<const Parameter> parameters() const override { return parameters_; }
+
+  bool choose(int64_t step) override {
+    const bool warm = step < options_.warm_start;
+    if (warm == warm_) return false;
+    warm_ = warm;
+    choose_parameters();
+    return true;
+  }
+
+  void end(int64_t steps, Optimizer& optimizer) override {
+    const int64_t after = steps - options_.warm_start;
+    if (after <= 0 || after % options_.reset_every != 0) return;
+    merge();
+    restart_lora(adapter_, options_.seed, static_cast<uint64_t>(after / options_.reset_every));
+    for (size_t i = 0; i < factors_.parameters().size(); ++i)
+      optimizer.keep_largest(i, options_.prune);
+  }
+
+  std::vector<StateArray> state() override {
+    std::vector<StateArray> list = state_arrays(factors_.parameters());
+    for (StateArray& array : state_arrays(weights_.parameters())) list.push_back(std::move(array));
+    return list;
+  }
+
+  fs::path write(const fs::path& run) override {
+    merge();
+    for (AdapterMatrix& m : adapter_.matrices) std::fill(m.b.begin(), m.b.end(), 0.0f);
+    write_model_folder(model_, folder_, run / "model");
+    return run / "model";
+  }
+
+ private:
+  bool trained_beside(std::string_view name) const {
+    return (options_.train_embeddings && is_embedding(name)) ||
+           (options_.train_norms && is_norm(name));
+  }
+  bool adapted(std::string_view name) const {
+    return std::any_of(adapter_.matrices.begin(), adapter_.matrices.end(),
+                       [&](const AdapterMatrix& m) { return name == m.target + ".weight"; });
+  }
+
+  void choose_parameters() {
+    parameters_.clear();
+    if (!warm_) {
+      parameters_ = factors_.parameters();
+      if (!std::exchange(attached_, true)) attach(adapter_, 1, model_.config, model_.weights);
+    }
+    for (const Parameter& p : weights_.parameters())
+      if (warm_ || trained_beside(p.name)) parameters_.push_back(p);
+  }
+
+  // w += scale * b a, in f32, one chain over the rank for each value.
+  void merge() {
+    Executor ex(best_kernels(), 1);
+    for (const AdapterMatrix& m : adapter_.matrices)
+      for (const Parameter& p : weights_.parameters()) {
+        if (p.name != m.target + ".weight") continue;
+        AlignedVector<float> scaled = m.b;
+        for (float& value : scaled) value *= static_cast<float>(m.scale);
+        gemm(ex, Strided(scaled.data(), p.rows, m.rank, m.rank),
+             Strided(m.a.data(), m.rank, p.cols, p.cols), {p.value.data(), p.cols}, Into::kAdd);
+      }
+  }
+
+  const TrainOptions options_;
+  Model& model_;
+  fs::path folder_;
+  bool warm_;
+  Adapter adapter_;
+  AdapterWeights factors_;
+  FullWeights weights_;
+  std::vector<Parameter> parameters_;
+  bool attached_ = false;
+};
+
+class Rank1Method : public Method {
+ public:
+  Rank1Method(const TrainOptions& o, Model& model, fs::path folder)
+      : options_(o),
+        model_(model),
+        folder_(std::move(folder)),
+        targets_(target_names(o, model)),
+        weights_(model.config, model.weights,
+                 [&](std::string_view name) {
+                   return targets_.contains(std::string(name)) ||
+                          (o.train_embeddings && is_embedding(name)) ||
+                          (o.train_norms && is_norm(name));
+                 }),
+        projections_(weights_.parameters().size()) {
+    if (o.rank < 1) fail_usage("--rank: {} is not positive", o.rank);
+    if (o.merge_every < 1) fail_usage("--merge-every: {} is not positive", o.merge_every);
+  }
+
+  std::span<const Parameter> parameters() const override { return weights_.parameters(); }
+
+  void gradients(int64_t step, Executor& ex) override {
+    for (size_t i = 0; i < projections_.size(); ++i) {
+      const Parameter& p = weights_.parameters()[i];
+      if (!targets_.contains(p.name)) continue;
+      const Matrix g{p.grad.data(), p.rows, p.cols};
+      const auto draw = static_cast<uint64_t>(step / options_.merge_every) * 4096 + i;
+      if (step % options_.merge_every == 0)
+        projections_[i].choose(ex, options_.directions, options_.rank, g, options_.seed, draw);
+      projections_[i].apply(ex, g);
+    }
+  }
+
+  // Directions that outlive a step are part of it.
+  std::vector<StateArray> state() override {
+    std::vector<StateArray> list = state_arrays(parameters());
+    if (options_.merge_every == 1) return list;
+    for (size_t i = 0; i < projections_.size(); ++i) {
+      const Parameter& p = weights_.parameters()[i];
+      if (!targets_.contains(p.name)) continue;
+      const std::span<float> a =
+          projections_[i].room(options_.directions, options_.rank, p.rows, p.cols);
+      list.push_back({.name = "directions." + p.name,
+                      .dtype = DType::kF32,
+                      .elements = std::ssize(a),
+                      .bytes = std::as_writable_bytes(a)});
+    }
+    return list;
+  }
+
+  fs::path write(const fs::path& run) override {
+    write_model_folder(model_, folder_, run / "model");
+    return run / "model";
+  }
+
+ private:
+  static std::set<std::string> target_names(const TrainOptions& o, const Model& model) {
+    std::set<std::string> names;
+    LoraOptions lora = lora_options(o);
+    lora.rank = 1;
+    for (const AdapterMatrix& m : make_lora(model.config, lora).matrices)
+      names.insert(m.target + ".weight");
+    return names;
+  }
+
+  const TrainOptions options_;
+  Model& model_;
+  fs::path folder_;
+  std::set<std::string> targets_;
+  FullWeights weights_;
+  std::vector<Projection> projections_;
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_method(const TrainOptions& options, Model& model,
+                                    const fs::path& folder) {
+  switch (options.method) {
+    case TrainMethod::kFull:
+      return std::make_unique<FullMethod>(model, folder);
+    case TrainMethod::kLora:
+      return std::make_unique<LoraMethod>(options, model, folder);
+    case TrainMethod::kRelora:
+      return std::make_unique<ReloraMethod>(options, model, folder);
+    case TrainMethod::kRank1:
+      return std::make_unique<Rank1Method>(options, model, folder);
+  }
+  return nullptr;
+}
+
+}  // namespace lapidary

@@ -1,0 +1,16 @@
+// A trained model as a folder that other tools read.
+#pragma once
+
+#include <filesystem>
+
+#include "gemma/load.h"
+
+namespace lapidary {
+
+// Writes the model's weights as they are in memory, dense, in the type that its folder says, or in
+// bf16 where that was quantised, beside copies of the folder's other files. The folder is there
+// whole or not at all, and replaces one that an earlier run left. Throws Error{kResource}.
+void write_model_folder(const Model& model, const std::filesystem::path& source,
+                        const std::filesystem::path& out);
+
+}  // namespace lapidary

@@ -1,0 +1,188 @@
+#include "train/run_folder.h"
+
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/fail.h"
+#include "base/system.h"
+#include "io/output_file.h"
+#include "train/run_report.h"
+
+namespace lapidary {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* name_of(Directions directions) {
+  switch (directions) {
+    case Directions::kRandom:
+      return "random";
+    case Directions::kAligned:
+      return "aligned";
+    case Directions::kTop:
+      return "top";
+  }
+  return "";
+}
+
+// What may differ between a run and its resumption: it changes how the run goes on, not what it
+// computes up to a step.
+const std::set<std::string> kFree = {"threads", "save_every", "eval_every", "checkpoint_layers"};
+
+void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
+  std::vector<std::string> differences;
+  for (const auto& [key, value] : now.items()) {
+    if (kFree.contains(key)) continue;
+    const Json was = before.contains(key) ? Json(before[key]) : Json(nullptr);
+    if (was != Json(value))
+      differences.push_back(fmt::format("{}: {} then, {} now", key, was.dump(), value.dump()));
+  }
+  if (!differences.empty())
+    throw Error(
+        ErrorKind::kInput,
+        fmt::format("{}: the run was begun with other options:{}", file.string(), differences),
+        "resume with the same options, or begin another run");
+}
+
+}  // namespace
+
+OrderedJson to_json(const TrainOptions& o) {
+  return {{"method", name_of(o.method)},
+          {"model", o.model.string()},
+          {"data", o.data.string()},
+          {"iterations", o.iterations},
+          {"batch_size", o.batch_size},
+          {"micro_batch", o.micro_batch},
+          {"sequence_length", o.sequence_length},
+          {"packing", o.packing},
+          {"long_documents", o.long_documents},
+          {"prompt_loss", o.prompt_loss},
+          {"valid_fraction", o.valid_fraction},
+          {"eval_every", o.eval_every},
+          {"save_every", o.save_every},
+          {"seed", o.seed},
+          {"optimizer", o.optimizer},
+          {"learning_rate", o.learning_rate},
+          {"schedule", o.schedule},
+          {"warmup", o.warmup},
+          {"min_lr_ratio", o.min_lr_ratio},
+          {"beta1", o.beta1},
+          {"beta2", o.beta2},
+          {"eps", o.eps},
+          {"weight_decay", o.weight_decay},
+          {"momentum", o.momentum},
+          {"max_grad_norm", o.max_grad_norm},
+          {"rank", o.rank},
+          {"alpha", o.alpha},
+          {"rslora", o.rslora},
+          {"dropout", o.dropout},
+          {"targets", o.targets},
+          {"last_layers", o.last_layers},
+          {"train_embeddings", o.train_embeddings},
+          {"train_norms", o.train_norms},
+          {"warm_start", o.warm_start},
+          {"reset_every", o.reset_every},
+          {"reset_warmup", o.reset_warmup},
+          {"prune", o.prune},
+          {"merge_every", o.merge_every},
+          {"directions", name_of(o.directions)},
+          {"threads", o.threads},
+          {"checkpoint_layers", o.checkpoint_layers}};
+}
+
+RunFolder::RunFolder(const TrainOptions& options) : path_(options.run) {
+  const fs::path config = path_ / "config.json";
+  const bool there = fs::exists(config);
+  if (options.resume) {
+    if (!there) fail("{}: there is no run to resume", path_.string());
+    compare(read_ordered_json_file(config), to_json(options), config);
+    return;
+  }
+  if (there)
+    throw Error(ErrorKind::kInput, fmt::format("{}: holds a run already", path_.string()),
+                "--resume goes on with it; else name another folder");
+  std::error_code error;
+  fs::create_directories(path_ / "state", error);
+  if (error) fail_resource("{}: cannot create: {}", path_.string(), error.message());
+  write_file(config, to_json(options).dump(2) + "\n");
+}
+
+fs::path RunFolder::state_file(int64_t step) const {
+  return path_ / "state" / fmt::format("step-{:08}.safetensors", step);
+}
+
+std::optional<RunPosition> RunFolder::position() const {
+  const fs::path file = path_ / "state" / "state.json";
+  if (!fs::exists(file)) return std::nullopt;
+  const Json json = read_json_file(file);
+  const JsonObject object(json, file.string());
+  return RunPosition{.step = object.integer("step"),
+                     .data = data_position(object.object("data")),
+                     .tokens = object.integer("tokens"),
+                     .seconds = object.number("seconds"),
+                     .data_fingerprint = static_cast<uint64_t>(
+                         std::stoull(object.string("data_fingerprint"), nullptr, 16))};
+}
+
+void RunFolder::restore(std::vector<StateArray> arrays) const {
+  read_state(SafetensorsFile::open(state_file(position()->step)), arrays);
+}
+
+void RunFolder::save(const RunPosition& position, std::vector<StateArray> arrays) {
+  const auto before = this->position();
+  if (before && before->step == position.step) return;  // nothing happened since
+  write_state(state_file(position.step), arrays);
+  const Json json = {{"step", position.step},
+                     {"data", to_json(position.data)},
+                     {"tokens", position.tokens},
+                     {"seconds", position.seconds},
+                     {"data_fingerprint", fmt::format("{:x}", position.data_fingerprint)}};
+  write_file(path_ / "state" / "state.json", json.dump(2) + "\n");
+  if (before) {
+    std::error_code ignored;
+    fs::remove(state_file(before->step), ignored);
+  }
+}
+
+void RunFolder::begin_metrics(int64_t step) {
+  const fs::path file = path_ / "metrics.jsonl";
+  std::string kept;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_discarded() || json.value("step", step + 1) > step) break;
+    kept += line + "\n";
+  }
+  in.close();
+  write_file(file, kept);
+  metrics_.open(file, std::ios::app);
+  events_.emplace(path_);
+}
+
+void RunFolder::log(const TrainStep& s) {
+  OrderedJson json = {{"step", s.step},
+                      {"loss", s.loss},
+                      {"lr", s.lr},
+                      {"tokens_per_second", s.tokens_per_second},
+                      {"grad_norm", s.grad_norm},
+                      {"tokens", s.tokens},
+                      {"peak_rss_bytes", peak_rss_bytes()}};
+  if (s.valid_loss) json["valid_loss"] = *s.valid_loss;
+  metrics_ << json.dump() << "\n";
+  metrics_.flush();
+  if (!metrics_) fail_resource("{}: cannot write", (path_ / "metrics.jsonl").string());
+  std::vector<std::pair<std::string_view, double>> scalars;
+  for (const char* key : {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss"})
+    if (json.contains(key)) scalars.emplace_back(key, json[key].get<double>());
+  events_->add(s.step, scalars);
+}
+
+void RunFolder::write_report() const {
+  write_file(path_ / "report.html", render(run_report(path_), ReportFormat::kHtml));
+}
+
+}  // namespace lapidary

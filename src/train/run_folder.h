@@ -1,0 +1,60 @@
+// The folder of a run: what it was asked, how it went, and where it stands.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lapidary/train.h"
+
+#include "base/json.h"
+#include "train/batches.h"
+#include "train/event_file.h"
+#include "train/optimizer.h"
+
+namespace lapidary {
+
+// Where a run stands after `step` steps.
+struct RunPosition {
+  int64_t step = 0;
+  DataPosition data = {};
+  int64_t tokens = 0;
+  double seconds = 0;  // of training
+  uint64_t data_fingerprint = 0;
+};
+
+class RunFolder {
+ public:
+  // Makes the folder and writes config.json, or with options.resume compares it. Throws
+  // Error{kInput} when a run is there already and is not to be resumed, when there is none to
+  // resume, and when the options differ in what changes results, naming both values of each.
+  explicit RunFolder(const TrainOptions& options);
+
+  const std::filesystem::path& path() const { return path_; }
+
+  // The last state saved; nothing at the start of a run.
+  std::optional<RunPosition> position() const;
+  // Fills the arrays with those of that state. Throws as read_state.
+  void restore(std::vector<StateArray> arrays) const;
+  // Replaces the state: the one before stays until this one is complete.
+  void save(const RunPosition& position, std::vector<StateArray> arrays);
+
+  // Opens metrics.jsonl, without lines after `step`, and an event file.
+  void begin_metrics(int64_t step);
+  void log(const TrainStep& step);
+  void write_report() const;  // report.html
+
+ private:
+  std::filesystem::path state_file(int64_t step) const;
+
+  std::filesystem::path path_;
+  std::ofstream metrics_;
+  std::optional<EventFile> events_;
+};
+
+OrderedJson to_json(const TrainOptions& options);
+
+}  // namespace lapidary

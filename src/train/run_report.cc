@@ -1,0 +1,94 @@
+#include "train/run_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/json.h"
+
+namespace lapidary {
+
+namespace {
+
+using Points = std::vector<std::pair<double, double>>;
+
+// About a thousand means of neighbours.
+Points thinned(const Points& points) {
+  constexpr size_t kMost = 1000;
+  const size_t share = (points.size() + kMost - 1) / kMost;
+  if (share <= 1) return points;
+  Points means;
+  for (size_t first = 0; first < points.size(); first += share) {
+    const size_t last = std::min(first + share, points.size());
+    std::pair<double, double> mean;
+    for (size_t i = first; i < last; ++i) {
+      mean.first += points[i].first / static_cast<double>(last - first);
+      mean.second += points[i].second / static_cast<double>(last - first);
+    }
+    means.push_back(mean);
+  }
+  return means;
+}
+
+struct Metric {
+  const char* key;
+  const char* title;
+  const char* unit;
+  double scale;
+};
+constexpr Metric kMetrics[] = {{"lr", "Learning rate", "", 1},
+                               {"grad_norm", "Norm of the gradient, before clipping", "", 1},
+                               {"tokens_per_second", "Speed", "tokens per second", 1},
+                               {"peak_rss_bytes", "Memory at its peak", "GiB", 0x1p-30}};
+
+Points points_of(const std::vector<Json>& lines, const char* key, double scale) {
+  Points points;
+  for (const Json& line : lines)
+    if (line.contains(key) && line[key].is_number())
+      points.emplace_back(line.value("step", 0.0), line[key].get<double>() * scale);
+  return points;
+}
+
+std::vector<Json> read_lines(const std::filesystem::path& file) {
+  std::vector<Json> lines;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) lines.push_back(parse_json(line, file.string()));
+  return lines;
+}
+
+}  // namespace
+
+Report run_report(const std::filesystem::path& run) {
+  const std::vector<Json> lines = read_lines(run / "metrics.jsonl");
+  const Json config = read_json_file(run / "config.json");
+  Report report{.title = fmt::format("Training: {}", config.value("method", ""))};
+  for (const char* key : {"model", "data", "batch_size", "sequence_length", "optimizer",
+                          "learning_rate", "rank", "seed"})
+    if (config.contains(key)) report.facts.emplace_back(key, shown_json(config[key]));
+  Chart loss{.title = "Loss", .x_title = "step", .y_title = "nats per token"};
+  loss.series.push_back({.name = "training", .points = thinned(points_of(lines, "loss", 1))});
+  const Points valid = points_of(lines, "valid_loss", 1);
+  if (!valid.empty()) loss.series.push_back({.name = "validation", .points = valid});
+  report.charts.push_back(std::move(loss));
+  for (const Metric& metric : kMetrics) {
+    Chart chart{.title = metric.title, .x_title = "step", .y_title = metric.unit};
+    chart.series.push_back(
+        {.name = metric.title, .points = thinned(points_of(lines, metric.key, metric.scale))});
+    report.charts.push_back(std::move(chart));
+  }
+  if (lines.empty()) return report;
+  const Json& last = lines.back();
+  report.table.columns = {{"", false}, {"first step", true}, {"last step", true}};
+  for (const char* key : {"step", "loss", "lr", "grad_norm", "tokens_per_second"})
+    report.table.rows.push_back({key, fmt::format("{:.4g}", lines.front().value(key, NAN)),
+                                 fmt::format("{:.4g}", last.value(key, NAN))});
+  for (const Json& line : lines) report.records.push_back(OrderedJson(line));
+  return report;
+}
+
+}  // namespace lapidary

@@ -1,0 +1,299 @@
+// The loop of training.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "lapidary/engine.h"
+#include "lapidary/train.h"
+
+#include "base/clock.h"
+#include "base/cpu_budget.h"
+#include "base/fail.h"
+#include "base/rng.h"
+#include "gemma/backprop.h"
+#include "gemma/load.h"
+#include "train/batches.h"
+#include "train/data.h"
+#include "train/gradients.h"
+#include "train/method.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+
+namespace lapidary {
+
+TrainMethod train_method(std::string_view name) {
+  if (name == "full") return TrainMethod::kFull;
+  if (name == "lora") return TrainMethod::kLora;
+  if (name == "relora") return TrainMethod::kRelora;
+  if (name == "rank1") return TrainMethod::kRank1;
+  fail_usage("'{}' is not a method of training: full, lora, relora or rank1", name);
+}
+
+std::string_view name_of(TrainMethod method) {
+  switch (method) {
+    case TrainMethod::kFull:
+      return "full";
+    case TrainMethod::kLora:
+      return "lora";
+    case TrainMethod::kRelora:
+      return "relora";
+    case TrainMethod::kRank1:
+      return "rank1";
+  }
+  return "";
+}
+
+namespace {
+
+constexpr uint64_t kDropoutSeed = 0x64726f70;
+
+void check(const TrainOptions& o) {
+  if (o.iterations < 1) fail_usage("--iters: {} is not positive", o.iterations);
+  if (o.batch_size < 1) fail_usage("--batch-size: {} is not positive", o.batch_size);
+  if (o.micro_batch < 1 || o.batch_size % o.micro_batch != 0)
+    fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
+  if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
+  if (o.warm_start < 0) fail_usage("--warm-start: {} is negative", o.warm_start);
+  if (o.checkpoint_layers < 0)
+    fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
+}
+
+LongDocuments long_documents(const std::string& name) {
+  if (name == "refuse") return LongDocuments::kRefuse;
+  if (name == "truncate") return LongDocuments::kTruncate;
+  if (name == "split") return LongDocuments::kSplit;
+  fail_usage("--long-documents: '{}' is none of refuse, truncate, split", name);
+}
+
+DataOptions data_options(const TrainOptions& o) {
+  return {.sequence_length = o.sequence_length,
+          .long_documents = long_documents(o.long_documents),
+          .documents = {.prompt_loss = o.prompt_loss},
+          .valid_fraction = o.valid_fraction,
+          .seed = o.seed};
+}
+
+BatchOptions batch_options(const TrainOptions& o) {
+  return {.rows = o.micro_batch,
+          .sequence_length = o.sequence_length,
+          .packing = o.packing,
+          .seed = o.seed};
+}
+
+Schedule schedule_of(const TrainOptions& o) {
+  const bool relora = o.method == TrainMethod::kRelora;
+  return Schedule({.kind = schedule_kind(!o.schedule.empty() ? o.schedule
+                                         : relora            ? "jagged"
+                                                             : "cosine"),
+                   .lr = o.learning_rate,
+                   .steps = o.iterations,
+                   .warmup_steps = o.warmup,
+                   .min_ratio = o.min_lr_ratio,
+                   .restart_every = o.reset_every,
+                   .restart_warmup = o.reset_warmup});
+}
+
+OptimizerOptions optimizer_options(const TrainOptions& o) {
+  return {.kind = optimizer_kind(o.optimizer),
+          .beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .momentum = o.momentum,
+          .seed = o.seed};
+}
+
+Documents documents_of(const Batch& batch) {
+  return {batch.tokens, batch.targets, batch.lengths};
+}
+
+class Trainer {
+ public:
+  Trainer(const TrainOptions& options, const Watch& watch)
+      : o_(options),
+        watch_(watch),
+        schedule_(schedule_of(options)),
+        model_(load_model(options.model)),
+        tokenizer_(load_tokenizer(options.model)),
+        ex_(best_kernels(), options.threads > 0 ? options.threads : cpu_budget().threads()),
+        method_(make_method(options, model_, options.model)),
+        data_(open_data(options.data, tokenizer_, data_options(options), ex_.pool(),
+                        Watch{{}, watch.stop})),
+        folder_(options) {}
+
+  TrainResult run(const std::function<void(const TrainStep&)>& on_step);
+
+ private:
+  void take_up();
+  void choose_parameters();
+  TrainStep step();
+  Loss gradients(const std::vector<Batch>& batches, int64_t targets);
+  double valid_loss();
+  void save();
+  std::vector<StateArray> state();
+
+  const TrainOptions& o_;
+  const Watch& watch_;
+  Schedule schedule_;
+  Model model_;
+  Tokenizer tokenizer_;
+  Executor ex_;
+  std::unique_ptr<Method> method_;
+  TrainingData data_;
+  RunFolder folder_;
+  RunPosition position_;
+  std::unique_ptr<BatchStream> batches_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Backprop> backprop_;
+};
+
+std::vector<StateArray> Trainer::state() {
+  std::vector<StateArray> arrays = method_->state();
+  for (StateArray& array : optimizer_->state()) arrays.push_back(std::move(array));
+  return arrays;
+}
+
+void Trainer::choose_parameters() {
+  if (!method_->choose(position_.step) && optimizer_ != nullptr) return;
+  optimizer_ = make_optimizer(optimizer_options(o_), method_->parameters());
+  backprop_ = std::make_unique<Backprop>(
+      ex_, model_.config, model_.weights,
+      static_cast<float>(std::sqrt(static_cast<double>(model_.config.hidden_size))),
+      o_.micro_batch * o_.sequence_length, o_.checkpoint_layers);
+  for (const Parameter& p : method_->parameters())
+    backprop_->tape().track(p.value.data(), p.size(), p.grad.data());
+}
+
+void Trainer::take_up() {
+  if (const auto saved = folder_.position()) {
+    position_ = *saved;
+    if (position_.data_fingerprint != data_.fingerprint)
+      fail("{}: the data is not what the run was begun with", o_.data.string());
+    choose_parameters();
+    folder_.restore(state());
+  } else {
+    position_.data_fingerprint = data_.fingerprint;
+    choose_parameters();
+  }
+  folder_.begin_metrics(position_.step);
+  batches_ = std::make_unique<BatchStream>(*data_.train, batch_options(o_), position_.data);
+}
+
+Loss Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
+  Loss sum;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const uint64_t key =
+        mix64(mix64(o_.seed ^ kDropoutSeed) ^ (static_cast<uint64_t>(position_.step) * 65536 + i));
+    backprop_->tape().set_dropout(o_.dropout, key);
+    const Loss loss = backprop_->run(documents_of(batches[i]),
+                                     static_cast<float>(1 / static_cast<double>(targets)), watch_);
+    sum.nats += loss.nats;
+    sum.tokens += loss.tokens;
+  }
+  return sum;
+}
+
+TrainStep Trainer::step() {
+  const Stopwatch clock;
+  choose_parameters();
+  std::vector<Batch> batches;
+  int64_t targets = 0, tokens = 0;
+  for (int64_t row = 0; row < o_.batch_size; row += o_.micro_batch) {
+    batches.push_back(batches_->next());
+    targets += batches.back().target_count();
+    tokens += std::ssize(batches.back().tokens);
+  }
+  for (const Parameter& p : method_->parameters()) std::fill(p.grad.begin(), p.grad.end(), 0.0f);
+  const Loss loss = gradients(batches, targets);
+  method_->gradients(position_.step, ex_);
+  const double norm = o_.max_grad_norm > 0
+                          ? clip_gradients(method_->parameters(), o_.max_grad_norm, ex_.pool())
+                          : gradient_norm(method_->parameters(), ex_.pool());
+  const double mean = loss.nats / static_cast<double>(loss.tokens);
+  if (!std::isfinite(mean) || !std::isfinite(norm)) {
+    const auto saved = folder_.position();
+    throw Error(ErrorKind::kInput,
+                fmt::format("step {}: the loss is {}, the norm of the gradient {}",
+                            position_.step + 1, mean, norm),
+                saved ? fmt::format("the state of step {} is in {}; a lower learning rate or "
+                                    "stronger clipping may help",
+                                    saved->step, folder_.path().string())
+                      : "a lower learning rate or stronger clipping may help");
+  }
+  const double lr = schedule_.lr(position_.step);
+  optimizer_->step(method_->parameters(), lr, ex_);
+  method_->end(++position_.step, *optimizer_);
+  position_.data = batches_->position();
+  position_.tokens += tokens;
+  position_.seconds += clock.seconds();
+  return {.step = position_.step,
+          .loss = mean,
+          .lr = lr,
+          .tokens_per_second = static_cast<double>(tokens) / clock.seconds(),
+          .grad_norm = norm,
+          .tokens = tokens};
+}
+
+double Trainer::valid_loss() {
+  BatchOptions options = batch_options(o_);
+  options.shuffle = false;
+  options.repeat = false;
+  BatchStream stream(*data_.valid, options);
+  Loss sum;
+  while (!stream.done()) {
+    const Batch batch = stream.next();
+    const Loss loss = backprop_->evaluate(documents_of(batch), watch_);
+    sum.nats += loss.nats;
+    sum.tokens += loss.tokens;
+  }
+  return sum.nats / static_cast<double>(sum.tokens);
+}
+
+void Trainer::save() {
+  folder_.save(position_, state());
+  folder_.write_report();
+}
+
+TrainResult Trainer::run(const std::function<void(const TrainStep&)>& on_step) {
+  take_up();
+  TrainResult result;
+  for (const Parameter& p : method_->parameters()) result.parameters += p.size();
+  while (position_.step < o_.iterations) {
+    TrainStep done;
+    try {
+      watch_.throw_if_stopped();
+      done = step();
+    } catch (const Error& error) {
+      // Between steps everything is whole; within one, the gradients are lost and nothing else.
+      if (error.kind() == ErrorKind::kInterrupted) save();
+      throw;
+    }
+    const bool last = position_.step == o_.iterations;
+    if (data_.valid && (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)))
+      result.valid_loss = done.valid_loss = valid_loss();
+    folder_.log(done);
+    if (on_step) on_step(done);
+    watch_.report(position_.step, o_.iterations);
+    result.loss = done.loss;
+    if (last || (o_.save_every > 0 && position_.step % o_.save_every == 0)) save();
+  }
+  result.steps = position_.step;
+  result.seconds = position_.seconds;
+  result.tokens = position_.tokens;
+  result.tokens_per_second = static_cast<double>(position_.tokens) / position_.seconds;
+  result.output = method_->write(folder_.path());
+  return result;
+}
+
+}  // namespace
+
+TrainResult train(const TrainOptions& options, const Watch& watch,
+                  const std::function<void(const TrainStep&)>& on_step) {
+  check(options);
+  return Trainer(options, watch).run(on_step);
+}
+
+}  // namespace lapidary

@@ -1,0 +1,177 @@
+// The whole of training, on the built-in model.
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "lapidary/error.h"
+#include "lapidary/train.h"
+
+#include "io/test_files.h"
+
+namespace lapidary {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kText =
+    "The lapidary cuts the stone along its grain, turns it to the light, and looks. What was dull "
+    "shows a fire that nobody put there. He says that he adds nothing; he only takes away what is "
+    "in the way of the light, a little at a time, and stops before too much of it is gone.";
+
+std::string contents(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+// The tensors of the state, whatever the step in its name.
+std::string state_of(const fs::path& run) {
+  for (const auto& entry : fs::directory_iterator(run / "state"))
+    if (entry.path().extension() == ".safetensors") return contents(entry.path());
+  return {};
+}
+
+class TrainerTest : public ::testing::TestWithParam<TrainMethod> {
+ protected:
+  TrainerTest() { std::ofstream(folder_.path() / "text.txt") << kText; }
+
+  TrainOptions options(const std::string& run) const {
+    TrainOptions o{.model = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny",
+                   .data = folder_.path() / "text.txt",
+                   .run = folder_.path() / run};
+    o.method = GetParam();
+    o.iterations = 8;
+    o.batch_size = 2;
+    o.sequence_length = 32;
+    o.learning_rate = 2e-3;
+    o.schedule = "constant";
+    o.rank = 4;
+    o.reset_every = 3;
+    o.merge_every = 3;
+    o.threads = 2;
+    return o;
+  }
+
+  ScratchFolder folder_;
+};
+
+TEST_P(TrainerTest, LearnsABatchByHeart) {
+  TrainOptions o = options("run");
+  o.iterations = 30;
+  o.batch_size = 3;
+  o.reset_every = 15;
+  o.reset_warmup = 5;
+  if (o.method == TrainMethod::kRelora) o.schedule = "jagged";  // without, it diverges
+  if (o.method == TrainMethod::kLora || o.method == TrainMethod::kRelora) o.learning_rate = 1e-2;
+  std::vector<double> losses;
+  const TrainResult result = train(o, {}, [&](const TrainStep& s) { losses.push_back(s.loss); });
+  ASSERT_EQ(losses.size(), 30u);
+  EXPECT_LT(losses.back(), 0.6 * losses.front());
+  EXPECT_EQ(result.steps, 30);
+  EXPECT_TRUE(fs::exists(result.output));
+}
+
+TEST_P(TrainerTest, StoppedAndResumedEqualsNeverStopped) {
+  TrainOptions whole = options("whole");
+  whole.dropout = whole.method == TrainMethod::kLora ? 0.1 : 0;
+  train(whole);
+
+  TrainOptions parts = whole;
+  parts.run = folder_.path() / "parts";
+  for (const int64_t stop_at : {2, 5}) {
+    std::stop_source stop;
+    EXPECT_THROW(train(parts, {{}, stop.get_token()},
+                       [&](const TrainStep& s) {
+                         if (s.step == stop_at) stop.request_stop();
+                       }),
+                 Error);
+    parts.resume = true;
+  }
+  parts.threads = 1;
+  train(parts);
+  EXPECT_EQ(state_of(parts.run), state_of(whole.run));
+  EXPECT_EQ(contents(parts.run / "adapter/adapter_model.safetensors"),
+            contents(whole.run / "adapter/adapter_model.safetensors"));
+  EXPECT_EQ(contents(parts.run / "model/model.safetensors"),
+            contents(whole.run / "model/model.safetensors"));
+  std::ifstream metrics(parts.run / "metrics.jsonl");
+  int64_t lines = 0;
+  for (std::string line; std::getline(metrics, line);) ++lines;
+  EXPECT_EQ(lines, 8);
+}
+
+TEST_P(TrainerTest, CheckpointsAndMicroBatchesAreMemoryAlone) {
+  TrainOptions one = options("one");
+  one.iterations = 3;
+  one.micro_batch = 2;
+  TrainOptions other = one;
+  other.run = folder_.path() / "other";
+  other.checkpoint_layers = 2;
+  train(one);
+  train(other);
+  EXPECT_EQ(state_of(other.run), state_of(one.run));
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, TrainerTest,
+                         ::testing::Values(TrainMethod::kFull, TrainMethod::kLora,
+                                           TrainMethod::kRelora, TrainMethod::kRank1),
+                         [](const auto& test) { return std::string(name_of(test.param)); });
+
+class TrainRefusalTest : public TrainerTest {};
+
+TEST_P(TrainRefusalTest, AResumeWithOtherOptionsNamesThem) {
+  TrainOptions o = options("run");
+  o.iterations = 1;
+  train(o);
+  o.resume = true;
+  o.learning_rate = 5e-3;
+  o.rank = 2;
+  try {
+    train(o);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("learning_rate: 0.002 then, 0.005 now"),
+              std::string::npos)
+        << error.what();
+    EXPECT_NE(std::string(error.what()).find("rank: 4 then, 2 now"), std::string::npos);
+  }
+}
+
+TEST_P(TrainRefusalTest, ARunIsNotWrittenOver) {
+  TrainOptions o = options("run");
+  o.iterations = 1;
+  train(o);
+  EXPECT_THROW(train(o), Error);
+}
+
+TEST_P(TrainRefusalTest, ALossThatIsNoNumberEndsTheRun) {
+  TrainOptions o = options("run");
+  o.method = TrainMethod::kFull;
+  o.learning_rate = 1e18;
+  o.max_grad_norm = 0;
+  o.save_every = 1;
+  try {
+    train(o);
+    FAIL() << "went on";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("step 2: the loss is"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(state_of(o.run).empty());
+}
+
+TEST_P(TrainRefusalTest, ATargetThatFitsNothing) {
+  TrainOptions o = options("run");
+  o.targets = {"qproj"};
+  EXPECT_THROW(train(o), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(Lora, TrainRefusalTest, ::testing::Values(TrainMethod::kLora));
+
+}  // namespace
+}  // namespace lapidary
