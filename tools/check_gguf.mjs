@@ -10,7 +10,9 @@
 //   2e-3  The same weights on both sides, as f32 or f16. llama.cpp looks its GELU up in a table of f16, whose entries
 //         are off by 2^-11 of themselves, and rounds what it multiplies with f16 weights to f16.
 //   5e-2  bf16, to which it rounds what it multiplies: 2^-9 of each.
-//   2e-2  The same blocks of codes on both sides. llama.cpp rounds activations to 8 bits: 0.7 % of normal ones.
+//   7e-3 sqrt(layers)  The same blocks of codes on both sides. llama.cpp rounds activations to 8 bits, which is off by
+//         0.7 % of normal ones; what each layer adds to the residual stream is off by that, and it adds up as a random
+//         walk: 1.9e-2 for 7 layers, 3.6e-2 for 26.
 // Blocks against the floats they were made from are other weights, so that only the likeliest token is compared, in a
 // share of the positions.
 import {execFileSync} from "node:child_process";
@@ -120,6 +122,11 @@ function scored(model, ids, folder) {
   return readLogits(logits);
 }
 
+function codesBound(source) {
+  const config = JSON.parse(fs.readFileSync(path.join(source, "config.json"), "utf8"));
+  return {relative: 7e-3 * Math.sqrt(config.num_hidden_layers)};
+}
+
 // What llama.cpp makes of `model` converted with `args`, against lapidary's logits of the same ids: by the model, and by
 // the file.
 async function checkLogits(name, model, ids, folder, args, bound) {
@@ -130,7 +137,7 @@ async function checkLogits(name, model, ids, folder, args, bound) {
   await loaded.dispose();
   reportLogits(name, scored(model, ids, folder), theirs, bound);
   reportLogits(`${name}, read`, scored(file, ids, folder), theirs,
-               bound.agreement ? {relative: 2e-2} : bound);
+               bound.agreement ? codesBound(model) : bound);
 }
 
 // A file that llama.cpp has quantised.
@@ -140,13 +147,13 @@ async function checkQuantised(type, source, ids, folder) {
   const loaded = await Model.load(file);
   const theirs = await loaded.logits(ids);
   await loaded.dispose();
-  reportLogits(`quantised by llama.cpp to ${type}`, scored(file, ids, folder), theirs, {relative: 2e-2});
+  reportLogits(`quantised by llama.cpp to ${type}`, scored(file, ids, folder), theirs, codesBound(TINY));
 }
 
 function reportLogits(name, ours, theirs, bound) {
   const {relative, agreement} = compare(ours, theirs);
   const ok = bound.agreement ? agreement >= bound.agreement : relative <= bound.relative;
-  const limit = bound.agreement ? `${100 * bound.agreement} % of likeliest tokens` : bound.relative.toExponential(0);
+  const limit = bound.agreement ? `${100 * bound.agreement} % of likeliest tokens` : bound.relative.toExponential(1);
   const percent = (100 * agreement).toFixed(1);
   report(name, ok, `rms/std ${relative.toExponential(2)}, same likeliest token ${percent} % (bound ${limit})`);
 }
