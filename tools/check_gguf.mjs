@@ -83,10 +83,11 @@ class Model {
     return Array.from(this.model.tokenize(text, true));
   }
 
-  // The logits after each id.
-  async logits(ids) {
+  // The logits after each id; `lora` is a file of an adapter and how much of it, if any.
+  async logits(ids, lora) {
     const context = await this.model.createContext({
       contextSize: 512, threads: 1, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32",
+      ...(lora ? {lora: {adapters: [lora]}} : {}),
     });
     const wanted = ids.map((id) => [id, {generateNext: {logits: true, options: {temperature: 0}}}]);
     const made = await context.getSequence().controlledEvaluate(wanted);
@@ -116,9 +117,9 @@ function compare(ours, theirs) {
 }
 
 // The logits that lapidary computes after each id.
-function scored(model, ids, folder) {
+function scored(model, ids, folder, ...args) {
   const logits = path.join(folder, "logits.safetensors");
-  lapidary("score", "-m", model, "--ids", ids.join(","), "--compute", "exact", "--logits", logits, "--json");
+  lapidary("score", "-m", model, "--ids", ids.join(","), "--compute", "exact", "--logits", logits, "--json", ...args);
   return readLogits(logits);
 }
 
@@ -138,6 +139,21 @@ async function checkLogits(name, model, ids, folder, args, bound) {
   reportLogits(name, scored(model, ids, folder), theirs, bound);
   reportLogits(`${name}, read`, scored(file, ids, folder), theirs,
                bound.agreement ? codesBound(model) : bound);
+}
+
+// Adapters, of one scale and of several, that llama.cpp adds to the model's file.
+async function checkAdapters(folder) {
+  const model = "tests/golden/gemma3-v5", file = path.join(folder, "model.gguf"), ids = randomIds(48, 300);
+  lapidary("convert", model, "-o", file, "--force", "--quiet", ...F32);
+  for (const [name, scale] of [["plain", 1], ["plain", -0.5], ["patterns", 1]]) {
+    const adapter = path.join("tests/golden/adapters", name), lora = path.join(folder, "lora.gguf");
+    lapidary("adapter", "convert", adapter, "-o", lora, "--to", "gguf", "-m", model, "--force", "--quiet");
+    const loaded = await Model.load(file);
+    const theirs = await loaded.logits(ids, {filePath: path.resolve(lora), scale});
+    await loaded.dispose();
+    const ours = scored(model, ids, folder, "--adapter", `${adapter}:${scale}`);
+    reportLogits(`adapter ${name} x ${scale}`, ours, theirs, {relative: 2e-3});
+  }
 }
 
 // A file that llama.cpp has quantised.
@@ -288,6 +304,7 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "lapidary-gguf-"));
 try {
   await checkTiny(folder);
   await checkShapes(folder);
+  await checkAdapters(folder);
   await checkRealTokenizers(folder);
 } finally {
   fs.rmSync(folder, {recursive: true});
