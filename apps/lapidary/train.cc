@@ -77,7 +77,8 @@ void add_optimizer(CLI::App& verb, TrainOptions& o) {
   number(verb, "--learning-rate,--lr", o.learning_rate, "The highest rate (1e-4)", group);
   choices(verb.add_option("--optimizer", o.optimizer, "(adamw)")->group(group),
           {"adamw", "adamw8", "sgd", "muon"});
-  choices(verb.add_option("--schedule", o.schedule, "How the rate falls (cosine; relora: jagged)")->group(group),
+  choices(verb.add_option("--schedule", o.schedule, "How the rate falls (cosine; relora: jagged)")
+              ->group(group),
           {"constant", "linear", "cosine", "jagged"});
   number(verb, "--warmup", o.warmup, "Steps up to the highest rate (0)", group);
   number(verb, "--min-lr-ratio", o.min_lr_ratio, "The share of the rate that is left (0.1)", group);

@@ -103,7 +103,6 @@ class ReloraMethod : public Method {
         weights_(model.config, model.weights, [&](std::string_view name) {
           return o.warm_start > 0 || trained_beside(name) || adapted(name);
         }) {
-    if (o.reset_every < 1) fail_usage("--reset-every: relora needs a number of steps");
     choose_parameters();
   }
 

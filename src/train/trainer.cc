@@ -56,6 +56,9 @@ void check(const TrainOptions& o) {
   if (o.micro_batch < 1 || o.batch_size % o.micro_batch != 0)
     fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
   if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
+  const bool restarts = o.method == TrainMethod::kRelora || o.schedule == "jagged";
+  if (restarts && o.reset_every < 1)
+    fail_usage("--reset-every: {} given, expected the steps between restarts", o.reset_every);
   if (o.warm_start < 0) fail_usage("--warm-start: {} is negative", o.warm_start);
   if (o.checkpoint_layers < 0)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Adapters from outside: shown, converted, run, fused and blended."""
 import json
+from pathlib import Path
 
 from program import SOURCE, Case, main
 

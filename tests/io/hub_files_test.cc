@@ -7,8 +7,8 @@
 
 #include "lapidary/hub.h"
 
-#include "io/hub_cache.h"
 #include "io/hash.h"
+#include "io/hub_cache.h"
 #include "io/hub_listing.h"
 #include "io/hub_name.h"
 #include "io/hub_part.h"

@@ -13,8 +13,8 @@
 #include "lapidary/hub.h"
 
 #include "base/json.h"
-#include "io/hub_cache.h"
 #include "io/hash.h"
+#include "io/hub_cache.h"
 #include "io/hub_part.h"
 #include "io/test_files.h"
 

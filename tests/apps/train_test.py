@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Training from outside: a run, its folder, interrupted and resumed."""
+import json
+import signal
+import subprocess
+
+from program import BINARY, TINY, Case, environment, main
+
+TEXT = "The lapidary cuts the stone along its grain, turns it to the light, and looks. " * 4
+SMALL = ("--batch-size", "2", "--sequence-length", "16", "--rank", "2")
+
+
+class Train(Case):
+    def setUp(self):
+        super().setUp()
+        (self.folder / "text.txt").write_text(TEXT)
+        self.run_folder = self.folder / "run"
+        self.args = ("train", "-m", str(TINY), "--data", str(self.folder / "text.txt"), "-o", str(self.run_folder))
+
+    def lines(self):
+        return [json.loads(line) for line in (self.run_folder / "metrics.jsonl").read_text().splitlines()]
+
+    def test_a_run(self):
+        result = self.ok(*self.args, *SMALL, "--iters", "3", "--json", "-q")
+        document = json.loads(result.stdout)
+        self.assertEqual((document["method"], document["steps"]), ("lora", 3))
+        self.assertEqual([line["step"] for line in self.lines()], [1, 2, 3])
+        self.assertLessEqual({"step", "loss", "lr", "tokens_per_second", "grad_norm", "peak_rss_bytes"},
+                             set(self.lines()[0]))
+        self.assertEqual({p.name for p in self.run_folder.iterdir() if not p.name.startswith("events")},
+                         {"config.json", "metrics.jsonl", "state", "report.html", "adapter"})
+        ids = ("--ids", "2,17,300,41", "--json", "-q")
+        plain = json.loads(self.ok("score", *ids).stdout)["nll"]
+        adapted = json.loads(self.ok("score", *ids, "--adapter", str(self.run_folder / "adapter")).stdout)["nll"]
+        self.assertNotEqual(adapted, plain)
+        self.refused(1, "holds a run already", *self.args, *SMALL, "--iters", "3")
+        self.refused(1, "iterations: 3 then, 4 now", *self.args, *SMALL, "--iters", "4", "--resume")
+        self.assertEqual(self.ok(*self.args, *SMALL, "--iters", "3", "--resume", "-q").returncode, 0)
+
+    def test_interrupted_and_resumed(self):
+        args = (*self.args, *SMALL, "--iters", "100000", "--schedule", "constant")
+        with subprocess.Popen([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=environment()) as child:
+            while not (self.run_folder / "metrics.jsonl").exists() or not self.lines():
+                pass
+            child.send_signal(signal.SIGINT)
+            child.communicate()
+            self.assertEqual(child.returncode, 130)
+        state = json.loads((self.run_folder / "state/state.json").read_text())
+        self.assertEqual(state["step"], self.lines()[-1]["step"])
+
+    def test_refused(self):
+        self.refused(2, "--dropout", *self.args, "--dropout", "1")
+        self.refused(2, "does not divide", *self.args, "--batch-size", "4", "--micro-batch", "3")
+        self.refused(2, "fits none of", *self.args, "--targets", "qproj")
+        self.refused(2, "--reset-every", *self.args, "--method", "relora")
+        self.refused(1, "nope", "train", "-m", str(TINY), "--data", "/nope", "-o", str(self.folder / "other"))
+
+
+if __name__ == "__main__":
+    main()
