@@ -187,10 +187,10 @@ AdapterFile read_peft_adapter(const OrderedJson& json, const fs::path& config_pa
 void write_peft_adapter(const AdapterFile& file, const fs::path& folder) {
   std::vector<TensorDeclaration> declarations;
   for (const AdapterMatrix& m : file.adapter.matrices) {
-    const std::string path = std::string(kPrefix) + path_of(file, m);
+    const std::string path = fmt::format("{}{}", kPrefix, path_of(file, m));
     const int64_t cols = std::ssize(m.a) / m.rank, rows = std::ssize(m.b) / m.rank;
-    declarations.push_back({path + std::string(kSuffixes[0]), file.dtype, {m.rank, cols}});
-    declarations.push_back({path + std::string(kSuffixes[1]), file.dtype, {rows, m.rank}});
+    declarations.push_back({fmt::format("{}{}", path, kSuffixes[0]), file.dtype, {m.rank, cols}});
+    declarations.push_back({fmt::format("{}{}", path, kSuffixes[1]), file.dtype, {rows, m.rank}});
   }
   SafetensorsWriter writer(folder / "adapter_model.safetensors", declarations, {{"format", "pt"}});
   std::vector<std::byte> bytes;
