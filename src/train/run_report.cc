@@ -69,7 +69,9 @@ Report run_report(const std::filesystem::path& run) {
   Report report{.title = fmt::format("Training: {}", config.value("method", ""))};
   for (const char* key : {"model", "data", "batch_size", "sequence_length", "optimizer",
                           "learning_rate", "rank", "seed"})
-    if (config.contains(key)) report.facts.emplace_back(key, shown_json(config[key]));
+    if (config.contains(key))
+      report.facts.emplace_back(
+          key, config[key].is_string() ? config[key].get<std::string>() : shown_json(config[key]));
   Chart loss{.title = "Loss", .x_title = "step", .y_title = "nats per token"};
   loss.series.push_back({.name = "training", .points = thinned(points_of(lines, "loss", 1))});
   const Points valid = points_of(lines, "valid_loss", 1);
