@@ -55,7 +55,8 @@ bench-peers: build
 
 interop: build
 	@tools/setup.sh interop
-	@tools/interop.sh --lapidary build/bin/lapidary
+	@tools/fetch_tokenizers.sh build
+	@tools/interop.sh build
 
 check:
 	@tools/setup.sh check

@@ -2,15 +2,13 @@
 # The same random model through lapidary and through the programs that others would use, in turn.
 #   tools/bench_peers.sh BUILD_DIR [PRESET] [options of lapidary bench peers]
 # Two tables: 4 bits (MLX's blocks, and Q4_0 for llama.cpp), and bf16. The peers are installed outside the repository,
-# in the environment of tools/interop_env.sh and $LAPIDARY_LLAMA (~/.cache/lapidary/llama); what cannot be
-# installed is left out, with a word on stderr. On a CPU, mlx-lm takes seconds for a token of a 4-bit model: it is in
+# where tools/interop_env.sh and tools/llama_modules.sh keep them; what cannot be installed is left out, with a word on stderr. On a CPU, mlx-lm takes seconds for a token of a 4-bit model: it is in
 # that table with LAPIDARY_SLOW_PEERS=1 only.
 set -euo pipefail
 build=${1:?usage: tools/bench_peers.sh BUILD_DIR [PRESET] [options]}
 preset=${2:-gemma-3-270m}
 shift $(($# < 2 ? $# : 2))
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-llama=${LAPIDARY_LLAMA:-$HOME/.cache/lapidary/llama}
 lapidary=$build/bin/lapidary
 models=$build/bench/peers/$preset
 threads=$(nproc)
@@ -18,10 +16,7 @@ threads=$(nproc)
 missing() { echo "bench_peers: $1 is left out: $2" >&2; }
 
 env=$("$tools/interop_env.sh") || missing "transformers, mlx-lm" "pip cannot install them"
-if [ ! -d "$llama/node_modules/node-llama-cpp" ]; then
-  mkdir -p "$llama" && npm install --silent --prefix "$llama" node-llama-cpp@3 >&2 ||
-    missing "llama.cpp" "npm cannot install node-llama-cpp"
-fi
+llama=$("$tools/llama_modules.sh") || missing "llama.cpp" "npm cannot install node-llama-cpp"
 
 [ -f "$models/4bit/model.safetensors" ] ||
   "$lapidary" synth --preset "$preset" --bits 4 --group-size 64 -o "$models/4bit"
@@ -33,7 +28,7 @@ gguf() {
 # add NAME COMMAND: to the peers of the next table, if the program is there
 add() { peers+=(--peer "$1=$2"); }
 add_llama() {
-  [ -d "$llama/node_modules/node-llama-cpp" ] || return 0
+  [ -n "$llama" ] || return 0
   if gguf "$1"; then
     add "llama.cpp $1" "node $tools/peers/llama_cpp.mjs $llama $models/$1.gguf $threads"
   else
