@@ -17,9 +17,9 @@ class Cache:
     """A cache of its own, which both programs are pointed at."""
 
     def __init__(self, hub: Hub, lapidary: Path, folder: Path):
-        self.hub, self.lapidary, self.folder = hub, lapidary.resolve(), folder
+        self.hub, self.lapidary, self.folder = hub, lapidary.resolve(), folder.resolve()
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
-        self.env = clean | {"HF_HOME": str(folder), "HF_ENDPOINT": hub.url, "no_proxy": "*"}
+        self.env = clean | {"HF_HOME": str(self.folder), "HF_ENDPOINT": hub.url, "no_proxy": "*"}
         hub.take_log()
 
     def ours(self, *args):
