@@ -56,6 +56,11 @@ void check(const TrainOptions& o) {
   if (o.micro_batch < 1 || o.batch_size % o.micro_batch != 0)
     fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
   if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
+  if (o.method != TrainMethod::kLora && std::filesystem::is_regular_file(o.model))
+    throw Error(ErrorKind::kUsage,
+                fmt::format("--method {}: what comes of it is a folder, and the model is a file",
+                            name_of(o.method)),
+                "lapidary convert makes a folder of a GGUF file");
   const bool restarts = o.method == TrainMethod::kRelora || o.schedule == "jagged";
   if (restarts && o.reset_every < 1)
     fail_usage("--reset-every: {} given, expected the steps between restarts", o.reset_every);
