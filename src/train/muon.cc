@@ -5,6 +5,7 @@
 
 #include "lapidary/error.h"
 
+#include "tensor/gemm.h"
 #include "train/adamw.h"
 #include "train/gradients.h"
 
@@ -13,7 +14,8 @@ namespace lapidary {
 namespace {
 
 constexpr int kIterations = 5;
-constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // of a X + (b A + c A A) X, A = X X^T
+constexpr float kA = 3.4445f, kB = -4.7750f,
+                kC = 2.0315f;  // of a X + (b A + c A A) X, A = X X^T, or turned over
 constexpr double kLeastNorm = 1e-7;
 
 // fn(i) for [0, count), shared out to threads.
@@ -24,62 +26,35 @@ void for_each_element(Executor& ex, int64_t count, Fn&& fn) {
   });
 }
 
-void transpose(Executor& ex, Matrix from, Matrix to) {
-  constexpr int64_t kTile = 32;  // rows and columns that stay in the first cache together
-  ex.for_each((from.rows + kTile - 1) / kTile, kTile * from.cols,
-              [&](int64_t first, int64_t last, int) {
-                const int64_t begin = first * kTile, end = std::min(from.rows, last * kTile);
-                for (int64_t column = 0; column < from.cols; column += kTile)
-                  for (int64_t i = begin; i < end; ++i)
-                    for (int64_t k = column; k < std::min(from.cols, column + kTile); ++k)
-                      to.row(k)[i] = from.row(i)[k];
-              });
-}
-
-// y = x w^T
-void product(Executor& ex, Matrix x, Matrix w, Matrix y) {
-  const WeightMatrix weight{
-      .rows = w.rows, .cols = w.cols, .data = reinterpret_cast<const std::byte*>(w.data)};
-  matmul(ex, x, weight, y);
-}
-
 double frobenius_norm(Executor& ex, Matrix x) {
   Parameter view;
   view.grad = {x.data, static_cast<size_t>(x.size())};
   return gradient_norm({&view, 1}, ex.pool());
 }
 
-// One step on x, [m, n] with m <= n. Of the same size: `turned`, [n, m], and y; a and b are [m, m].
-void iterate(Executor& ex, Matrix x, Matrix turned, Matrix y, Matrix a, Matrix b) {
-  product(ex, x, x, a);
-  product(ex, a, a, b);  // a is symmetric
+// One step on x. y is of the same size; a and b are square, as the shorter side of x is long.
+void iterate(Executor& ex, Matrix x, Matrix y, Matrix a, Matrix b) {
+  const Strided as_is(x), turned = as_is.transposed();
+  const bool tall = x.rows > x.cols;
+  gemm(ex, tall ? turned : as_is, tall ? as_is : turned, a, Into::kOverwrite);
+  gemm(ex, a, a, b, Into::kOverwrite);
   for_each_element(ex, b.size(), [&](int64_t i) { b.data[i] = kB * a.data[i] + kC * b.data[i]; });
-  transpose(ex, x, turned);
-  product(ex, b, turned, y);
+  gemm(ex, tall ? x : b, tall ? b : x, y, Into::kOverwrite);
   for_each_element(ex, x.size(), [&](int64_t i) { x.data[i] = kA * x.data[i] + y.data[i]; });
 }
 
 }  // namespace
 
 void orthogonalize(Executor& ex, Matrix x, AlignedVector<float>& scratch) {
-  const bool tall = x.rows > x.cols;
-  const int64_t m = std::min(x.rows, x.cols), n = std::max(x.rows, x.cols);
-  const auto needed = static_cast<size_t>(2 * m * n + 2 * m * m);
+  const int64_t side = std::min(x.rows, x.cols);
+  const auto needed = static_cast<size_t>(x.size() + 2 * side * side);
   if (scratch.size() < needed) scratch.resize(needed);
-  const Matrix wide{scratch.data(), m, n}, turned{wide.data + m * n, n, m};
-  const Matrix a{turned.data + m * n, m, m}, b{a.data + m * m, m, m};
+  const Matrix y{scratch.data(), x.rows, x.cols};
+  const Matrix a{y.data + y.size(), side, side}, b{a.data + a.size(), side, side};
 
   const auto scale = static_cast<float>(1 / std::max(kLeastNorm, frobenius_norm(ex, x)));
   for_each_element(ex, x.size(), [&](int64_t i) { x.data[i] *= scale; });
-  if (tall)
-    transpose(ex, x, wide);
-  else
-    std::copy_n(x.data, x.size(), wide.data);
-  for (int i = 0; i < kIterations; ++i) iterate(ex, wide, turned, {x.data, m, n}, a, b);
-  if (tall)
-    transpose(ex, wide, x);
-  else
-    std::copy_n(wide.data, x.size(), x.data);
+  for (int i = 0; i < kIterations; ++i) iterate(ex, x, y, a, b);
 }
 
 Muon::Muon(const OptimizerOptions& options, std::span<const Parameter> parameters)

@@ -9,7 +9,7 @@ namespace lapidary {
 // Replaces x, [rows, cols], by nearly U V^T of its singular value decomposition: five steps of the
 // quintic Newton-Schulz iteration with the published coefficients take the singular values of
 // x / |x| to about 0.7 ... 1.2. In f32, through the products of the kernels: with m the shorter and
-// n the longer side, 10 m^2 n + 5 m^3 multiply-adds. `scratch` grows to 2 m n + 2 m^2 floats.
+// n the longer side, 10 m^2 n + 5 m^3 multiply-adds. `scratch` grows to m n + 2 m^2 floats.
 void orthogonalize(Executor& ex, Matrix x, AlignedVector<float>& scratch);
 
 class Muon : public Optimizer {
