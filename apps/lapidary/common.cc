@@ -1,5 +1,8 @@
 #include "common.h"
 
+#include <cctype>
+#include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -243,6 +246,39 @@ bool stdout_takes_colour() {
 std::string dim(const std::string& text) {
   if (!stderr_is_terminal() || !wants_colour()) return text;
   return "\033[2m" + text + "\033[0m";
+}
+
+namespace {
+
+// Turns a size into digits. Returns what is wrong with it, or nothing.
+std::string to_bytes(std::string& text) {
+  double number = 0;
+  const char* end = text.data() + text.size();
+  const auto [unit_begin, error] = std::from_chars(text.data(), end, number);
+  const std::string unit(unit_begin, end);
+  const std::string wrong = "'" + text + "' is no size, as 2.5GiB, 512M or 4GB";
+  if (error != std::errc() || !(number >= 0)) return wrong;
+  double scale = 1;
+  if (!unit.empty() && unit != "B") {
+    const auto power = std::string_view("KMGT").find(static_cast<char>(std::toupper(unit[0])));
+    const std::string rest = unit.substr(1);
+    if (power == std::string_view::npos || (rest != "" && rest != "iB" && rest != "B"))
+      return wrong;
+    scale = std::pow(rest == "B" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  }
+  if (number * scale > 0x1p62) return wrong;
+  text = std::to_string(static_cast<int64_t>(number * scale));
+  return {};
+}
+
+}  // namespace
+
+CLI::Option* add_bytes(CLI::App& verb, const char* flags, int64_t& bytes, const char* help,
+                       const char* group) {
+  return verb.add_option(flags, bytes, help)
+      ->type_name("SIZE")
+      ->group(group)
+      ->transform(CLI::Validator(to_bytes, ""));
 }
 
 std::string bytes_text(int64_t bytes) {

@@ -76,6 +76,9 @@ struct ModelOptions {
   bool no_memory_check = false;
   std::vector<std::string> adapters;
 };
+// A size that people write as "2.5GiB", "512M" (powers of 1024) or "4GB" (of 1000).
+CLI::Option* add_bytes(CLI::App& verb, const char* flags, int64_t& bytes, const char* help,
+                       const char* group);
 // -t of every verb that computes; 0, the default, is one per core.
 void add_threads(CLI::App& verb, int& threads, const char* group);
 void add_model(CLI::App& verb, ModelOptions& options);       // -m alone

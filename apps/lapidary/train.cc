@@ -58,7 +58,8 @@ void add_run(CLI::App& verb, Options& o) {
 
 void add_data(CLI::App& verb, TrainOptions& o, bool& no_packing) {
   number(verb, "--batch-size", o.batch_size, "Rows of a step (4)", "Data");
-  number(verb, "--micro-batch", o.micro_batch, "Of them, how many go through the model at once (1)",
+  number(verb, "--micro-batch", o.micro_batch,
+         "Of them, how many go through the model at once (1; with --max-memory, what fits)",
          "Data");
   number(verb, "--sequence-length", o.sequence_length, "Tokens of a row (512)", "Data");
   verb.add_flag("--no-packing", no_packing, "One document to a row")->group("Data");
@@ -123,9 +124,12 @@ void setup(CLI::App& verb, Options& o) {
   add_optimizer(verb, o.train);
   add_adapters(verb, o.train, o.directions);
   add_threads(verb, o.train.threads, "General");
+  add_bytes(verb, "--max-memory", o.train.max_memory,
+            "Train within it, as 2.5GiB, by --micro-batch and --checkpoint-layers (what is free)",
+            "General");
   number(verb, "--checkpoint-layers", o.train.checkpoint_layers,
-         "Keep the inputs of every N-th layer only, and compute the rest again: less memory (0: "
-         "keep all)",
+         "Keep what N layers leave for their way back, and compute those before again: less "
+         "memory; 0: keep all (what fits)",
          "General");
   add_verbosity(verb, o.verbosity);
   verb.footer(
@@ -162,9 +166,22 @@ Json result_json(const TrainResult& r, const Options& o) {
                {"seconds", r.seconds},
                {"tokens_per_second", r.tokens_per_second},
                {"peak_rss_bytes", peak_rss_bytes()},
+               {"memory_forecast_bytes", r.memory.total()},
+               {"micro_batch", r.memory.micro_batch},
+               {"checkpoint_layers", r.memory.checkpoint_layers},
                {"output", r.output.string()}};
   if (r.valid_loss) json["valid_loss"] = *r.valid_loss;
   return json;
+}
+
+std::string memory_text(const TrainMemory& m) {
+  std::string text =
+      fmt::format("memory: {} at most (weights {}, trained {}, optimizer {}, activations {})",
+                  bytes_text(m.total()), bytes_text(m.weights), bytes_text(m.trained),
+                  bytes_text(m.optimizer), bytes_text(m.activations));
+  if (m.micro_batch > 1) text += fmt::format(", {} rows at once", m.micro_batch);
+  if (m.checkpoint_layers > 0) text += fmt::format(", {} layers kept at once", m.checkpoint_layers);
+  return text;
 }
 
 int run(const Options& o) {
@@ -183,7 +200,10 @@ int run(const Options& o) {
       if (s.valid_loss) line += fmt::format("  valid {:.4f}", *s.valid_loss);
       note(line);
     };
-    result = train(options, Watch{bar.fn(), interruption.token()}, show);
+    const auto begin = [&](const TrainMemory& memory) {
+      if (!o.verbosity.quiet) note(memory_text(memory));
+    };
+    result = train(options, Watch{bar.fn(), interruption.token()}, {begin, show});
   }
   if (o.json)
     out_json(result_json(result, o));

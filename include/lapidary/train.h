@@ -44,7 +44,7 @@ struct TrainOptions {
 
   int64_t iterations = 1000;
   int64_t batch_size = 4;   // rows of a step
-  int64_t micro_batch = 1;  // of them, those that go through the model at once
+  int64_t micro_batch = 0;  // of them, those that go through the model at once; 0: what fits
   int64_t sequence_length = 512;
   bool packing = true;
   std::string long_documents = "refuse";  // "truncate", "split"
@@ -78,8 +78,25 @@ struct TrainOptions {
   int64_t merge_every = 1;    // of rank1: steps that share their directions
   Directions directions = Directions::kTop;
 
-  int threads = 0;            // 0: one per core
-  int checkpoint_layers = 0;  // 0: keep what every layer leaves; n: only the input of every n-th
+  int threads = 0;  // 0: one per core
+  // Keep what so many layers leave for their way back, and compute those before again, so many at a
+  // time; 0: keep all; -1: what fits.
+  int checkpoint_layers = -1;
+  // Bytes that the run may take, by which micro_batch and checkpoint_layers are chosen where they
+  // are open. 0: as much as the machine has free, in micro-batches of one row.
+  int64_t max_memory = 0;
+};
+
+// Bytes that a run holds at most, and what was chosen for it.
+struct TrainMemory {
+  int64_t micro_batch = 0;
+  int checkpoint_layers = 0;
+  int64_t weights = 0;      // the files; mapped, so that the system may drop and reread pages
+  int64_t trained = 0;      // f32 values and gradients
+  int64_t optimizer = 0;    // its state
+  int64_t activations = 0;  // with their gradients, what the way back needs, and logits
+  int64_t program = 0;      // tokenizer, data, buffers of products
+  int64_t total() const { return weights + trained + optimizer + activations + program; }
 };
 
 // One line of metrics.jsonl.
@@ -102,10 +119,17 @@ struct TrainResult {
   int64_t tokens = 0;
   double tokens_per_second = 0;
   std::filesystem::path output;  // the adapter or the model that came of it
+  TrainMemory memory;            // as forecast
+};
+
+// What a run tells while it goes on. All may be empty.
+struct TrainEvents {
+  std::function<void(const TrainMemory&)> begin;  // before the first step
+  std::function<void(const TrainStep&)> step;     // after each
 };
 
 // Runs to the end, or until `watch` asks to stop, and then leaves a state to resume from. Resumed
-// equals never stopped, bit for bit. `on_step` sees every step. In the run folder:
+// equals never stopped, bit for bit. In the run folder:
 //
 //   config.json     the options
 //   metrics.jsonl   a line for each step: TrainStep, peak_rss_bytes
@@ -114,8 +138,9 @@ struct TrainResult {
 //
 // Throws Error{kUsage} for options, Error{kInput} for model, data, and a resume whose options
 // differ (with the differences), for a loss that is not finite (with the step; the last state
-// stays), Error{kResource}, Error{kInterrupted} after the state was saved.
+// stays), Error{kResource}, also when the run does not fit into memory, Error{kInterrupted} after
+// the state was saved.
 TrainResult train(const TrainOptions& options, const Watch& watch = {},
-                  const std::function<void(const TrainStep&)>& on_step = {});
+                  const TrainEvents& events = {});
 
 }  // namespace lapidary

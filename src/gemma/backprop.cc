@@ -68,26 +68,24 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch) {
   std::vector<uint64_t> keys;  // of the dropout, at each checkpoint
 
   embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
-  int first = 0;
-  for (auto& checkpoint : checkpoints_) {
-    checkpoint.assign(state_.x.data, state_.x.data + state_.x.size());
+  for (size_t i = 0; i < checkpoints_.size(); ++i) {
+    checkpoints_[i].assign(state_.x.data, state_.x.data + state_.x.size());
     keys.push_back(tape_.dropout().key);
     tape_.clear();
-    run_layers(first, first + group_, watch);
-    first += group_;
+    run_layers(first_layer(i), first_layer(i + 1), watch);
   }
   if (!checkpoints_.empty()) tape_.clear();
-  run_layers(first, layers(), watch);
+  run_layers(first_layer(checkpoints_.size()), layers(), watch);
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
   const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, scale);
   watch.throw_if_stopped();
   tape_.backward();
 
   const Dropout end = tape_.dropout();
-  for (size_t i = checkpoints_.size(); i-- > 0; first -= group_) {
+  for (size_t i = checkpoints_.size(); i-- > 0;) {
     std::copy(checkpoints_[i].begin(), checkpoints_[i].end(), state_.x.data);
     tape_.set_dropout(start.rate, keys[i]);
-    run_layers(first - group_, first, watch);
+    run_layers(first_layer(i), first_layer(i + 1), watch);
     tape_.backward();
   }
   if (!checkpoints_.empty()) {

@@ -1,8 +1,11 @@
 // Loss and gradients of a model on a batch of documents.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "lapidary/progress.h"
@@ -31,13 +34,32 @@ struct Loss {
 Loss cross_entropy(Executor& ex, const Config& config, const Linear& lm_head, Matrix h,
                    std::span<const Token> targets, float scale);
 
+// What cross_entropy() needs with a tape, in bytes.
+int64_t cross_entropy_bytes(const Config& config, int64_t rows);
+
+// How the matrix of a name, "model.layers.0.mlp.up_proj.weight", is trained.
+struct Trained {
+  bool values = false;       // it has gradients
+  int64_t adapter_rank = 0;  // so have an adapter's factors
+};
+using TrainedMatrices = std::function<Trained(const std::string& name)>;
+
+// What the tape will hold at most, in bytes.
+int64_t tape_bytes(const Config& config, int64_t rows, int checkpoint_layers, bool dropout,
+                   const TrainedMatrices& trained);
+// What a Backprop of these arguments, and its runs, will hold at most, in bytes, beside the
+// executor's scratch.
+int64_t backprop_bytes(const Config& config, int64_t max_rows, int checkpoint_layers, bool dropout,
+                       const TrainedMatrices& trained);
+
 // Memory for batches of up to `max_rows` tokens. Which values have gradients, and where, is what
 // tape() tracks.
 class Backprop {
  public:
-  // `checkpoint_layers`: 0 keeps what every layer leaves for its way back. Otherwise only the input
-  // of every so many layers is kept, and their forward pass is done again: less memory, up to a
-  // third more time, the same bits. Config, weights and executor must outlive this.
+  // `checkpoint_layers`: 0 keeps what every layer leaves for its way back. Otherwise that of so
+  // many layers at a time, counted from the last: of the ones before, only the input of every so
+  // many is kept, and their forward pass is done again. Less memory, up to a third more time, the
+  // same bits. Config, weights and executor must outlive this.
   Backprop(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
            int64_t max_rows, int checkpoint_layers);
 
@@ -53,12 +75,17 @@ class Backprop {
   void begin(const Documents& batch);
   void run_layers(int first, int last, const Watch& watch);
   int layers() const { return config_.num_hidden_layers; }
+  // The first layer of a group: all are of group_ layers, but the first, which has what is left.
+  int first_layer(size_t group) const {
+    const auto after = static_cast<int>(checkpoints_.size() + 1 - group);
+    return std::max(0, layers() - after * group_);
+  }
 
   Executor& ex_;
   const Config& config_;
   const Weights& weights_;
   float embed_scale_;
-  int group_;  // layers between checkpoints
+  int group_;  // layers whose records are kept at once
   State state_, gradients_;
   Tape tape_;
   std::vector<Segment> segments_;

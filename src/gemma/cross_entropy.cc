@@ -17,16 +17,16 @@ class LogitRows {
   LogitRows(Executor& ex, const Config& c, int64_t rows, bool gradients)
       : ex_(ex),
         cap_(c.final_logit_softcapping),
-        logits_(static_cast<size_t>(rows * c.vocab_size)) {
-    if (gradients && cap_ > 0) capped_.resize(logits_.size());
-  }
+        keep_capped_(gradients && cap_ > 0),
+        logits_(ex.logits((keep_capped_ ? 2 : 1) * rows * c.vocab_size)),
+        capped_(logits_ + rows * c.vocab_size) {}
 
-  Matrix values(int64_t rows, int64_t cols) { return {logits_.data(), rows, cols}; }
+  Matrix values(int64_t rows, int64_t cols) { return {logits_, rows, cols}; }
 
   // Each row's -log p(target).
   void losses(Matrix logits, std::span<const Token> targets, std::span<double> nats) {
     if (cap_ > 0) softcap_all(logits);
-    if (!capped_.empty()) std::copy_n(logits.data, logits.size(), capped_.data());
+    if (keep_capped_) std::copy_n(logits.data, logits.size(), capped_);
     ex_.for_each(logits.rows, 8 * logits.cols, [&](int64_t first, int64_t last, int) {
       for (int64_t i = first; i < last; ++i) {
         const double logit = logits.row(i)[targets[static_cast<size_t>(i)]];
@@ -40,8 +40,8 @@ class LogitRows {
       for (int64_t i = first; i < last; ++i) {
         p.row(i)[targets[static_cast<size_t>(i)]] -= 1;
         for (int64_t v = 0; v < p.cols; ++v) p.row(i)[v] *= scale;
-        if (capped_.empty()) continue;
-        const float* capped = capped_.data() + i * p.cols;
+        if (!keep_capped_) continue;
+        const float* capped = capped_ + i * p.cols;
         const auto cap = static_cast<float>(cap_);
         for (int64_t v = 0; v < p.cols; ++v) p.row(i)[v] *= 1 - capped[v] / cap * (capped[v] / cap);
       }
@@ -58,10 +58,27 @@ class LogitRows {
 
   Executor& ex_;
   double cap_;
-  AlignedVector<float> logits_, capped_;
+  bool keep_capped_;
+  float* logits_;  // the executor's
+  float* capped_;
 };
 
 }  // namespace
+
+namespace {
+
+// Rows whose logits are made at once, of `rows`.
+int64_t rows_at_once(const Config& c, int64_t rows) {
+  const int64_t row_bytes = int64_t{c.vocab_size} * int64_t{sizeof(float)};
+  return std::min(rows, std::max<int64_t>(1, kLogitBytes / row_bytes));
+}
+
+}  // namespace
+
+int64_t cross_entropy_bytes(const Config& c, int64_t rows) {
+  const int64_t logits = (c.final_logit_softcapping > 0 ? 2 : 1) * int64_t{c.vocab_size};
+  return rows_at_once(c, rows) * (logits + 2 * c.hidden_size) * int64_t{sizeof(float)};
+}
 
 Loss cross_entropy(Executor& ex, const Config& c, const Linear& lm_head, Matrix h,
                    std::span<const Token> targets, float scale) {
@@ -69,8 +86,7 @@ Loss cross_entropy(Executor& ex, const Config& c, const Linear& lm_head, Matrix 
   std::vector<int64_t> rows;
   for (int64_t t = 0; t < h.rows; ++t)
     if (targets[static_cast<size_t>(t)] != kNoTarget) rows.push_back(t);
-  const int64_t row_bytes = int64_t{c.vocab_size} * int64_t{sizeof(float)};
-  const int64_t at_once = std::min(std::ssize(rows), std::max<int64_t>(1, kLogitBytes / row_bytes));
+  const int64_t at_once = rows_at_once(c, std::ssize(rows));
   LogitRows logit_rows(ex, c, at_once, ex.tape != nullptr);
   AlignedVector<float> inputs(static_cast<size_t>(at_once * h.cols)), d_inputs(inputs.size());
   std::vector<Token> wanted(static_cast<size_t>(at_once));

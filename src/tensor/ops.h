@@ -45,6 +45,8 @@ class Executor {
   float* decoded(int64_t floats) { return grown(decoded_, floats); }
   // Of matmul() for what low-rank updates add.
   float* low_rank(int64_t floats) { return grown(low_rank_, floats); }
+  // Of the loss: as large as anything here, and as costly to get from the system for every batch.
+  float* logits(int64_t floats) { return grown(logits_, floats); }
 
   // fn(first, last, thread) over shares of [0, count); by the caller alone when the whole is less
   // than what waking the threads costs. `work` is roughly the multiply-adds of one item.
@@ -65,7 +67,7 @@ class Executor {
   Activations activations_;
   AlignedVector<int8_t> codes_;
   AlignedVector<float> steps_, sums_;
-  AlignedVector<float> packed_, decoded_, low_rank_;
+  AlignedVector<float> packed_, decoded_, low_rank_, logits_;
 
   static float* grown(AlignedVector<float>& memory, int64_t floats) {
     if (std::ssize(memory) < floats) memory.resize(static_cast<size_t>(floats));

@@ -40,17 +40,18 @@ float* Tape::gradient(const float* value) const {
 Matrix Tape::room(int64_t rows, int64_t cols) {
   constexpr int64_t kPieceFloats = int64_t{1} << 22, kLine = 16;
   const int64_t floats = (rows * cols + kLine - 1) / kLine * kLine;
-  while (piece_ < pieces_.size() && used_ + floats > pieces_[piece_].floats) {
-    ++piece_;
-    used_ = 0;
+  while (place_.piece < pieces_.size() && place_.used + floats > pieces_[place_.piece].floats) {
+    ++place_.piece;
+    place_.used = 0;
   }
-  if (piece_ == pieces_.size()) {
+  if (place_.piece == pieces_.size()) {
     const int64_t size = std::max(floats, kPieceFloats);
     pieces_.push_back({std::make_unique_for_overwrite<float[]>(static_cast<size_t>(size)), size});
   }
-  float* data = pieces_[piece_].memory.get() + used_;
-  used_ += floats;
-  peak_floats_ = std::max(peak_floats_, floats_ += floats);
+  float* data = pieces_[place_.piece].memory.get() + place_.used;
+  place_.used += floats;
+  place_.floats += floats;
+  peak_floats_ = std::max(peak_floats_, place_.floats);
   return {data, rows, cols};
 }
 
@@ -60,16 +61,22 @@ Matrix Tape::keep(Matrix values) {
   return copy;
 }
 
+void Tape::record(std::function<void()> undo) {
+  records_.push_back({std::move(undo), place_});
+}
+
 void Tape::backward() {
-  for (; !records_.empty(); records_.pop_back()) records_.back()();
+  while (!records_.empty()) {
+    records_.back().undo();
+    records_.pop_back();
+    place_ = records_.empty() ? Place{} : records_.back().end;
+  }
   clear();
 }
 
 void Tape::clear() {
   records_.clear();
-  piece_ = 0;
-  used_ = 0;
-  floats_ = 0;
+  place_ = {};
 }
 
 }  // namespace lapidary

@@ -37,11 +37,12 @@ class Tape {
   float* gradient(const float* value) const;
   Matrix gradient(Matrix values) const { return {gradient(values.data), values.rows, values.cols}; }
 
-  // Memory until clear(). A few large pieces that are used again by the next recording.
+  // Memory that belongs to the next record, until that is undone; in an undo function, until it
+  // returns. A few large pieces, as a stack, that the next recording uses again.
   Matrix room(int64_t rows, int64_t cols);
   Matrix keep(Matrix values);  // a copy
 
-  void record(std::function<void()> undo) { records_.push_back(std::move(undo)); }
+  void record(std::function<void()> undo);
   // Undoes everything that was recorded, last first, and forgets it and what was kept.
   void backward();
   void clear();
@@ -61,7 +62,6 @@ class Tape {
     float* gradients;
   };
   std::vector<Range> ranges_;  // ascending, disjoint
-  std::vector<std::function<void()>> records_;
   Dropout dropout_;
 
   struct Piece {
@@ -69,9 +69,20 @@ class Tape {
     int64_t floats;
   };
   std::vector<Piece> pieces_;
-  size_t piece_ = 0;  // the one in use
-  int64_t used_ = 0;  // of it
-  int64_t floats_ = 0, peak_floats_ = 0;
+  // The end of what is in use.
+  struct Place {
+    size_t piece = 0;
+    int64_t used = 0;    // floats of that piece
+    int64_t floats = 0;  // of all
+  };
+  Place place_;
+  int64_t peak_floats_ = 0;
+
+  struct Record {
+    std::function<void()> undo;
+    Place end;
+  };
+  std::vector<Record> records_;
 };
 
 }  // namespace lapidary

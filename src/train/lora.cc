@@ -39,23 +39,40 @@ std::set<std::string> chosen(const std::vector<std::string>& patterns) {
 
 }  // namespace
 
-Adapter make_lora(const Config& c, const LoraOptions& o) {
-  if (o.rank < 1) fail_usage("--rank: {} is not positive", o.rank);
+namespace {
+
+// fn(its name, its name within a layer) for each matrix that the options choose.
+template <class Fn>
+void for_each_target(const Config& c, const LoraOptions& o, Fn&& fn) {
   const std::set<std::string> names = chosen(o.targets);
-  const auto rank = static_cast<double>(o.rank);
   const int64_t layers = c.num_hidden_layers;
   const int64_t first = o.last_layers > 0 ? std::max<int64_t>(0, layers - o.last_layers) : 0;
-  Adapter adapter;
   for (int64_t layer = first; layer < layers; ++layer)
-    for (const std::string& name : adaptable_matrices()) {
-      if (!names.contains(name)) continue;
-      const auto [rows, cols] = adaptable_shape(c, name);
-      adapter.matrices.push_back({.target = fmt::format("model.layers.{}.{}", layer, name),
-                                  .rank = o.rank,
-                                  .scale = o.alpha / (o.rslora ? std::sqrt(rank) : rank),
-                                  .a = AlignedVector<float>(static_cast<size_t>(o.rank * cols)),
-                                  .b = AlignedVector<float>(static_cast<size_t>(o.rank * rows))});
-    }
+    for (const std::string& name : adaptable_matrices())
+      if (names.contains(name)) fn(fmt::format("model.layers.{}.{}", layer, name), name);
+}
+
+}  // namespace
+
+std::vector<std::string> lora_targets(const Config& c, const LoraOptions& o) {
+  std::vector<std::string> targets;
+  for_each_target(
+      c, o, [&](const std::string& target, const std::string&) { targets.push_back(target); });
+  return targets;
+}
+
+Adapter make_lora(const Config& c, const LoraOptions& o) {
+  if (o.rank < 1) fail_usage("--rank: {} is not positive", o.rank);
+  const auto rank = static_cast<double>(o.rank);
+  Adapter adapter;
+  for_each_target(c, o, [&](const std::string& target, const std::string& name) {
+    const auto [rows, cols] = adaptable_shape(c, name);
+    adapter.matrices.push_back({.target = target,
+                                .rank = o.rank,
+                                .scale = o.alpha / (o.rslora ? std::sqrt(rank) : rank),
+                                .a = AlignedVector<float>(static_cast<size_t>(o.rank * cols)),
+                                .b = AlignedVector<float>(static_cast<size_t>(o.rank * rows))});
+  });
   restart_lora(adapter, o.seed, 0);
   return adapter;
 }

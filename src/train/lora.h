@@ -21,8 +21,12 @@ struct LoraOptions {
   uint64_t seed = 0;
 };
 
+// Names of the matrices that the options choose, "model.layers.0.self_attn.q_proj", in the model's
+// order. Throws Error{kUsage} for a pattern that fits nothing.
+std::vector<std::string> lora_targets(const Config& config, const LoraOptions& options);
+
 // b = 0 and a uniform in +-1 / sqrt(K), which is Kaiming's with a = sqrt(5), as PEFT has it. Throws
-// Error{kUsage} for a rank that is not positive and for a pattern that fits nothing.
+// Error{kUsage} for a rank that is not positive, and as lora_targets.
 Adapter make_lora(const Config& config, const LoraOptions& options);
 
 // Draws every a anew and zeroes every b; `round` counts the times.

@@ -6,11 +6,13 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lapidary/train.h"
 
 #include "gemma/load.h"
+#include "train/lora.h"
 #include "train/optimizer.h"
 #include "train/parameter.h"
 
@@ -35,6 +37,12 @@ class Method {
   // Puts what was trained into the run folder. Returns the path.
   virtual std::filesystem::path write(const std::filesystem::path& run) = 0;
 };
+
+// What of the options all methods read alike.
+LoraOptions lora_options(const TrainOptions& options);
+bool is_embedding(std::string_view tensor);
+// Whether relora and rank1 move the tensor, by its own gradient, beside the matrices they adapt.
+bool trained_beside(const TrainOptions& options, std::string_view tensor);
 
 // The method that the options name, on the model's weights, which it changes and which must outlive
 // it.

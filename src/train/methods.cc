@@ -9,7 +9,6 @@
 #include "tensor/gemm.h"
 #include "train/directions.h"
 #include "train/full_weights.h"
-#include "train/lora.h"
 #include "train/method.h"
 #include "train/model_folder.h"
 
@@ -32,6 +31,8 @@ std::vector<StateArray> state_arrays(std::span<const Parameter> parameters) {
   return list;
 }
 
+}  // namespace
+
 LoraOptions lora_options(const TrainOptions& o) {
   return {.rank = o.rank,
           .alpha = o.alpha,
@@ -41,12 +42,16 @@ LoraOptions lora_options(const TrainOptions& o) {
           .seed = o.seed};
 }
 
-bool is_norm(std::string_view name) {
-  return name.ends_with("norm.weight");
+bool is_embedding(std::string_view tensor) {
+  return tensor == "model.embed_tokens.weight";
 }
-bool is_embedding(std::string_view name) {
-  return name == "model.embed_tokens.weight";
+
+bool trained_beside(const TrainOptions& o, std::string_view tensor) {
+  return (o.train_embeddings && is_embedding(tensor)) ||
+         (o.train_norms && tensor.ends_with("norm.weight"));
 }
+
+namespace {
 
 class FullMethod : public Method {
  public:
@@ -101,7 +106,7 @@ class ReloraMethod : public Method {
         adapter_(make_lora(model.config, lora_options(o))),
         factors_(adapter_),
         weights_(model.config, model.weights, [&](std::string_view name) {
-          return o.warm_start > 0 || trained_beside(name) || adapted(name);
+          return o.warm_start > 0 || trained_beside(o, name) || adapted(name);
         }) {
     choose_parameters();
   }
@@ -139,10 +144,6 @@ class ReloraMethod : public Method {
   }
 
  private:
-  bool trained_beside(std::string_view name) const {
-    return (options_.train_embeddings && is_embedding(name)) ||
-           (options_.train_norms && is_norm(name));
-  }
   bool adapted(std::string_view name) const {
     return std::any_of(adapter_.matrices.begin(), adapter_.matrices.end(),
                        [&](const AdapterMatrix& m) { return name == m.target + ".weight"; });
@@ -155,7 +156,7 @@ class ReloraMethod : public Method {
       if (!std::exchange(attached_, true)) attach(adapter_, 1, model_.config, model_.weights);
     }
     for (const Parameter& p : weights_.parameters())
-      if (warm_ || trained_beside(p.name)) parameters_.push_back(p);
+      if (warm_ || trained_beside(options_, p.name)) parameters_.push_back(p);
   }
 
   // w += scale * b a, in f32, one chain over the rank for each value.
@@ -191,9 +192,7 @@ class Rank1Method : public Method {
         targets_(target_names(o, model)),
         weights_(model.config, model.weights,
                  [&](std::string_view name) {
-                   return targets_.contains(std::string(name)) ||
-                          (o.train_embeddings && is_embedding(name)) ||
-                          (o.train_norms && is_norm(name));
+                   return targets_.contains(std::string(name)) || trained_beside(o, name);
                  }),
         projections_(weights_.parameters().size()) {
     if (o.rank < 1) fail_usage("--rank: {} is not positive", o.rank);
@@ -239,10 +238,8 @@ class Rank1Method : public Method {
  private:
   static std::set<std::string> target_names(const TrainOptions& o, const Model& model) {
     std::set<std::string> names;
-    LoraOptions lora = lora_options(o);
-    lora.rank = 1;
-    for (const AdapterMatrix& m : make_lora(model.config, lora).matrices)
-      names.insert(m.target + ".weight");
+    for (const std::string& target : lora_targets(model.config, lora_options(o)))
+      names.insert(target + ".weight");
     return names;
   }
 

@@ -31,7 +31,8 @@ const char* name_of(Directions directions) {
 
 // What may differ between a run and its resumption: it changes how the run goes on, not what it
 // computes up to a step.
-const std::set<std::string> kFree = {"threads", "save_every", "eval_every", "checkpoint_layers"};
+const std::set<std::string> kFree = {"threads", "save_every", "eval_every", "checkpoint_layers",
+                                     "max_memory"};
 
 void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
   std::vector<std::string> differences;
@@ -91,17 +92,34 @@ OrderedJson to_json(const TrainOptions& o) {
           {"merge_every", o.merge_every},
           {"directions", name_of(o.directions)},
           {"threads", o.threads},
-          {"checkpoint_layers", o.checkpoint_layers}};
+          {"checkpoint_layers", o.checkpoint_layers},
+          {"max_memory", o.max_memory}};
+}
+
+namespace {
+
+fs::path config_to_resume(const fs::path& run) {
+  const fs::path config = run / "config.json";
+  if (!fs::exists(config)) fail("{}: there is no run to resume", run.string());
+  return config;
+}
+
+}  // namespace
+
+int64_t RunFolder::micro_batch(const fs::path& run) {
+  const fs::path config = config_to_resume(run);
+  const Json json = read_json_file(config);
+  return JsonObject(json, config.string()).integer("micro_batch");
 }
 
 RunFolder::RunFolder(const TrainOptions& options) : path_(options.run) {
-  const fs::path config = path_ / "config.json";
-  const bool there = fs::exists(config);
   if (options.resume) {
-    if (!there) fail("{}: there is no run to resume", path_.string());
+    const fs::path config = config_to_resume(path_);
     compare(read_ordered_json_file(config), to_json(options), config);
     return;
   }
+  const fs::path config = path_ / "config.json";
+  const bool there = fs::exists(config);
   if (there)
     throw Error(ErrorKind::kInput, fmt::format("{}: holds a run already", path_.string()),
                 "--resume goes on with it; else name another folder");

@@ -33,6 +33,10 @@ class RunFolder {
   // resume, and when the options differ in what changes results, naming both values of each.
   explicit RunFolder(const TrainOptions& options);
 
+  // The micro-batch that the run in this folder was begun with. Throws Error{kInput} when there is
+  // none.
+  static int64_t micro_batch(const std::filesystem::path& run);
+
   const std::filesystem::path& path() const { return path_; }
 
   // The last state saved; nothing at the start of a run.

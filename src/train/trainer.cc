@@ -18,6 +18,7 @@
 #include "train/batches.h"
 #include "train/data.h"
 #include "train/gradients.h"
+#include "train/memory.h"
 #include "train/method.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
@@ -53,7 +54,7 @@ constexpr uint64_t kDropoutSeed = 0x64726f70;
 void check(const TrainOptions& o) {
   if (o.iterations < 1) fail_usage("--iters: {} is not positive", o.iterations);
   if (o.batch_size < 1) fail_usage("--batch-size: {} is not positive", o.batch_size);
-  if (o.micro_batch < 1 || o.batch_size % o.micro_batch != 0)
+  if (o.micro_batch < 0 || (o.micro_batch > 0 && o.batch_size % o.micro_batch != 0))
     fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
   if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
   if (o.method != TrainMethod::kLora && std::filesystem::is_regular_file(o.model))
@@ -65,8 +66,9 @@ void check(const TrainOptions& o) {
   if (restarts && o.reset_every < 1)
     fail_usage("--reset-every: {} given, expected the steps between restarts", o.reset_every);
   if (o.warm_start < 0) fail_usage("--warm-start: {} is negative", o.warm_start);
-  if (o.checkpoint_layers < 0)
+  if (o.checkpoint_layers < -1)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
+  if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
 }
 
 LongDocuments long_documents(const std::string& name) {
@@ -118,21 +120,28 @@ Documents documents_of(const Batch& batch) {
   return {batch.tokens, batch.targets, batch.lengths};
 }
 
+// A run goes on with the sums it was begun with.
+TrainOptions begun(TrainOptions o) {
+  if (o.resume && o.micro_batch == 0) o.micro_batch = RunFolder::micro_batch(o.run);
+  return o;
+}
+
 class Trainer {
  public:
   Trainer(const TrainOptions& options, const Watch& watch)
-      : o_(options),
+      : o_(begun(options)),
         watch_(watch),
         schedule_(schedule_of(options)),
         model_(load_model(options.model)),
         tokenizer_(load_tokenizer(options.model)),
         ex_(best_kernels(), options.threads > 0 ? options.threads : cpu_budget().threads()),
-        method_(make_method(options, model_, options.model)),
         data_(open_data(options.data, tokenizer_, data_options(options), ex_.pool(),
                         Watch{{}, watch.stop})),
-        folder_(options) {}
+        memory_(choose_memory(o_, model_)),
+        folder_(o_),
+        method_(make_method(o_, model_, o_.model)) {}
 
-  TrainResult run(const std::function<void(const TrainStep&)>& on_step);
+  TrainResult run(const TrainEvents& events);
 
  private:
   void take_up();
@@ -143,15 +152,16 @@ class Trainer {
   void save();
   std::vector<StateArray> state();
 
-  const TrainOptions& o_;
+  TrainOptions o_;
   const Watch& watch_;
   Schedule schedule_;
   Model model_;
   Tokenizer tokenizer_;
   Executor ex_;
-  std::unique_ptr<Method> method_;
   TrainingData data_;
+  TrainMemory memory_;
   RunFolder folder_;
+  std::unique_ptr<Method> method_;
   RunPosition position_;
   std::unique_ptr<BatchStream> batches_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -166,6 +176,8 @@ std::vector<StateArray> Trainer::state() {
 
 void Trainer::choose_parameters() {
   if (!method_->choose(position_.step) && optimizer_ != nullptr) return;
+  optimizer_.reset();  // before the next ones take memory
+  backprop_.reset();
   optimizer_ = make_optimizer(optimizer_options(o_), method_->parameters());
   backprop_ = std::make_unique<Backprop>(
       ex_, model_.config, model_.weights,
@@ -265,9 +277,11 @@ void Trainer::save() {
   folder_.write_report();
 }
 
-TrainResult Trainer::run(const std::function<void(const TrainStep&)>& on_step) {
+TrainResult Trainer::run(const TrainEvents& events) {
+  if (events.begin) events.begin(memory_);
   take_up();
   TrainResult result;
+  result.memory = memory_;
   for (const Parameter& p : method_->parameters()) result.parameters += p.size();
   while (position_.step < o_.iterations) {
     TrainStep done;
@@ -283,7 +297,7 @@ TrainResult Trainer::run(const std::function<void(const TrainStep&)>& on_step) {
     if (data_.valid && (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)))
       result.valid_loss = done.valid_loss = valid_loss();
     folder_.log(done);
-    if (on_step) on_step(done);
+    if (events.step) events.step(done);
     watch_.report(position_.step, o_.iterations);
     result.loss = done.loss;
     if (last || (o_.save_every > 0 && position_.step % o_.save_every == 0)) save();
@@ -298,10 +312,9 @@ TrainResult Trainer::run(const std::function<void(const TrainStep&)>& on_step) {
 
 }  // namespace
 
-TrainResult train(const TrainOptions& options, const Watch& watch,
-                  const std::function<void(const TrainStep&)>& on_step) {
+TrainResult train(const TrainOptions& options, const Watch& watch, const TrainEvents& events) {
   check(options);
-  return Trainer(options, watch).run(on_step);
+  return Trainer(options, watch).run(events);
 }
 
 }  // namespace lapidary

@@ -69,7 +69,8 @@ TEST_P(TrainerTest, LearnsABatchByHeart) {
   if (o.method == TrainMethod::kRelora) o.schedule = "jagged";  // without, it diverges
   if (o.method == TrainMethod::kLora || o.method == TrainMethod::kRelora) o.learning_rate = 1e-2;
   std::vector<double> losses;
-  const TrainResult result = train(o, {}, [&](const TrainStep& s) { losses.push_back(s.loss); });
+  const TrainResult result =
+      train(o, {}, {{}, [&](const TrainStep& s) { losses.push_back(s.loss); }});
   ASSERT_EQ(losses.size(), 30u);
   EXPECT_LT(losses.back(), 0.6 * losses.front());
   EXPECT_EQ(result.steps, 30);
@@ -86,9 +87,10 @@ TEST_P(TrainerTest, StoppedAndResumedEqualsNeverStopped) {
   for (const int64_t stop_at : {2, 5}) {
     std::stop_source stop;
     EXPECT_THROW(train(parts, {{}, stop.get_token()},
-                       [&](const TrainStep& s) {
-                         if (s.step == stop_at) stop.request_stop();
-                       }),
+                       {{},
+                        [&](const TrainStep& s) {
+                          if (s.step == stop_at) stop.request_stop();
+                        }}),
                  Error);
     parts.resume = true;
   }
