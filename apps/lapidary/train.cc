@@ -133,14 +133,14 @@ void setup(CLI::App& verb, Options& o) {
          "General");
   add_verbosity(verb, o.verbosity);
   verb.footer(
-      "Ctrl-C saves the state; --resume goes on as if nothing had happened. docs/training.md has "
-      "the methods.\n"
+      "Ctrl-C saves the state; --resume goes on as if nothing had happened. Under mpirun, all "
+      "processes train together. docs/training.md has the methods.\n"
       "\n"
       "Examples:\n"
-      "  lapidary train -m ~/models/gemma-3-1b-it --data chats.jsonl -o run --iters 500\n"
+      "  lapidary train -m models/gemma-3-1b-it --data chats.jsonl -o run\n"
       "  lapidary train --method full --data book.txt -o run --lr 3e-4\n"
-      "  lapidary train --method relora --warm-start 500 --reset-every 500 --iters 3000 \\\n"
-      "      --data book.txt -o run\n"
+      "  lapidary train --method relora --warm-start 500 --reset-every 500 \\\n"
+      "      --iters 3000 --data book.txt -o run\n"
       "  lapidary train ... -o run --resume");
 }
 
@@ -205,6 +205,7 @@ int run(const Options& o) {
     };
     result = train(options, Watch{bar.fn(), interruption.token()}, {begin, show});
   }
+  if (result.rank > 0) return kOk;
   if (o.json)
     out_json(result_json(result, o));
   else if (!o.verbosity.quiet)

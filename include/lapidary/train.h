@@ -120,6 +120,7 @@ struct TrainResult {
   double tokens_per_second = 0;
   std::filesystem::path output;  // the adapter or the model that came of it
   TrainMemory memory;            // as forecast
+  int rank = 0;  // of mpirun's; the first, 0, writes the run's folder and the output
 };
 
 // What a run tells while it goes on. All may be empty.

@@ -51,15 +51,18 @@ void Backprop::begin(const Documents& batch) {
   gradients_.begin(std::ssize(batch.tokens));
 }
 
-void Backprop::run_layers(int first, int last, const Watch& watch) {
+void Backprop::run_layers(int first, int last, const Watch& watch,
+                          const std::function<void(int layer)>& after) {
   for (int layer = first; layer < last; ++layer) {
     watch.throw_if_stopped();
+    if (after) tape_.record([&after, layer] { after(layer); });
     layer_forward(ex_, config_, weights_.layers[static_cast<size_t>(layer)], layer, segments_,
                   state_);
   }
 }
 
-Loss Backprop::run(const Documents& batch, float scale, const Watch& watch) {
+Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
+                   const std::function<void(int layer)>& after) {
   begin(batch);
   // What an interrupted run may have left behind.
   std::fill(gradients_.memory().begin(), gradients_.memory().end(), 0.0f);
@@ -75,7 +78,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch) {
     run_layers(first_layer(i), first_layer(i + 1), watch);
   }
   if (!checkpoints_.empty()) tape_.clear();
-  run_layers(first_layer(checkpoints_.size()), layers(), watch);
+  run_layers(first_layer(checkpoints_.size()), layers(), watch, after);
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
   const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, scale);
   watch.throw_if_stopped();
@@ -85,7 +88,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch) {
   for (size_t i = checkpoints_.size(); i-- > 0;) {
     std::copy(checkpoints_[i].begin(), checkpoints_[i].end(), state_.x.data);
     tape_.set_dropout(start.rate, keys[i]);
-    run_layers(first_layer(i), first_layer(i + 1), watch);
+    run_layers(first_layer(i), first_layer(i + 1), watch, after);
     tape_.backward();
   }
   if (!checkpoints_.empty()) {

@@ -65,15 +65,18 @@ class Backprop {
 
   Tape& tape() { return tape_; }
 
-  // Adds the gradient of scale * loss.nats to whatever is tracked. Throws Error{kInterrupted}
-  // between layers.
-  Loss run(const Documents& batch, float scale, const Watch& watch = {});
+  // Adds the gradient of scale * loss.nats to whatever is tracked. `after` is called when the
+  // gradients of all that a layer has are complete, the last layer first. Throws
+  // Error{kInterrupted} between layers.
+  Loss run(const Documents& batch, float scale, const Watch& watch = {},
+           const std::function<void(int layer)>& after = {});
   // The loss alone, by the same arithmetic.
   Loss evaluate(const Documents& batch, const Watch& watch = {});
 
  private:
   void begin(const Documents& batch);
-  void run_layers(int first, int last, const Watch& watch);
+  void run_layers(int first, int last, const Watch& watch,
+                  const std::function<void(int layer)>& after = {});
   int layers() const { return config_.num_hidden_layers; }
   // The first layer of a group: all are of group_ layers, but the first, which has what is left.
   int first_layer(size_t group) const {

@@ -31,9 +31,8 @@ struct BatchOptions {
   bool shuffle = true;            // by the seed, anew in each epoch
   bool repeat = true;  // epochs without end; else one epoch, whose last batch may be short
   uint64_t seed = 0;
-  int64_t rank =
-      0;  // of so many that share the rows: this one takes the row `rank` of each `ranks`
-  int64_t ranks = 1;
+  int64_t rank = 0;   // of the ranks that share the rows, this one takes the row `rank` of each
+  int64_t ranks = 1;  // `ranks`
 };
 
 // The row, of all ranks' together, that comes next.

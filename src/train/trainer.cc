@@ -1,7 +1,10 @@
 // The loop of training.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include <fmt/format.h>
@@ -20,6 +23,7 @@
 #include "train/gradients.h"
 #include "train/memory.h"
 #include "train/method.h"
+#include "train/ranks.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 
@@ -86,11 +90,13 @@ DataOptions data_options(const TrainOptions& o) {
           .seed = o.seed};
 }
 
-BatchOptions batch_options(const TrainOptions& o) {
+BatchOptions batch_options(const TrainOptions& o, const Ranks& ranks) {
   return {.rows = o.micro_batch,
           .sequence_length = o.sequence_length,
           .packing = o.packing,
-          .seed = o.seed};
+          .seed = o.seed,
+          .rank = ranks.rank(),
+          .ranks = ranks.count()};
 }
 
 Schedule schedule_of(const TrainOptions& o) {
@@ -120,6 +126,24 @@ Documents documents_of(const Batch& batch) {
   return {batch.tokens, batch.targets, batch.lengths};
 }
 
+// The first rank makes the folder; the others only read what there is to resume.
+RunFolder open_folder(TrainOptions o, Ranks& ranks) {
+  if (!ranks.first()) {
+    ranks.meet();
+    o.resume = true;
+  }
+  RunFolder folder(o);
+  if (ranks.first()) ranks.meet();
+  return folder;
+}
+
+// The layer of a parameter, "model.layers.7.mlp.up_proj.weight", or nothing for those outside.
+std::optional<int> layer_of(const std::string& name) {
+  constexpr std::string_view kLayers = "model.layers.";
+  if (!name.starts_with(kLayers)) return std::nullopt;
+  return std::stoi(name.substr(kLayers.size()));
+}
+
 // A run goes on with the sums it was begun with.
 TrainOptions begun(TrainOptions o) {
   if (o.resume && o.micro_batch == 0) o.micro_batch = RunFolder::micro_batch(o.run);
@@ -138,7 +162,7 @@ class Trainer {
         data_(open_data(options.data, tokenizer_, data_options(options), ex_.pool(),
                         Watch{{}, watch.stop})),
         memory_(choose_memory(o_, model_)),
-        folder_(o_),
+        folder_(open_folder(o_, ranks_)),
         method_(make_method(o_, model_, o_.model)) {}
 
   TrainResult run(const TrainEvents& events);
@@ -147,11 +171,14 @@ class Trainer {
   void take_up();
   void choose_parameters();
   TrainStep step();
+  std::vector<Batch> next_batches();
   Loss gradients(const std::vector<Batch>& batches, int64_t targets);
+  void check_finite(double loss, double norm) const;
   double valid_loss();
   void save();
   std::vector<StateArray> state();
 
+  Ranks ranks_;  // first made, and last to end
   TrainOptions o_;
   const Watch& watch_;
   Schedule schedule_;
@@ -198,51 +225,79 @@ void Trainer::take_up() {
     position_.data_fingerprint = data_.fingerprint;
     choose_parameters();
   }
-  folder_.begin_metrics(position_.step);
-  batches_ = std::make_unique<BatchStream>(*data_.train, batch_options(o_), position_.data);
+  if (ranks_.first()) folder_.begin_metrics(position_.step);
+  batches_ = std::make_unique<BatchStream>(*data_.train, batch_options(o_, ranks_), position_.data);
 }
 
+// Of this rank. `targets` are all ranks', to add up to the mean over all. The sums over the ranks
+// begin as soon as the last batch is through with a layer.
 Loss Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
+  const auto add_up = [this](std::optional<int> layer) {
+    for (const Parameter& p : method_->parameters())
+      if (layer_of(p.name) == layer) ranks_.begin_adding_up(p.grad);
+  };
+  std::function<void(int)> after;
+  // A rank that left within a step would leave the others waiting.
+  const Watch alone = ranks_.count() > 1 ? Watch{} : watch_;
   Loss sum;
   for (size_t i = 0; i < batches.size(); ++i) {
     const uint64_t key =
         mix64(mix64(o_.seed ^ kDropoutSeed) ^ (static_cast<uint64_t>(position_.step) * 65536 + i));
-    backprop_->tape().set_dropout(o_.dropout, key);
-    const Loss loss = backprop_->run(documents_of(batches[i]),
-                                     static_cast<float>(1 / static_cast<double>(targets)), watch_);
+    backprop_->tape().set_dropout(o_.dropout, mix64(key + static_cast<uint64_t>(ranks_.rank())));
+    if (ranks_.count() > 1 && i + 1 == batches.size()) after = add_up;
+    const Loss loss =
+        backprop_->run(documents_of(batches[i]),
+                       static_cast<float>(1 / static_cast<double>(targets)), alone, after);
     sum.nats += loss.nats;
     sum.tokens += loss.tokens;
   }
+  add_up(std::nullopt);
+  ranks_.finish();
   return sum;
+}
+
+std::vector<Batch> Trainer::next_batches() {
+  std::vector<Batch> batches;
+  for (int64_t row = 0; row < o_.batch_size; row += o_.micro_batch)
+    batches.push_back(batches_->next());
+  return batches;
+}
+
+void Trainer::check_finite(double loss, double norm) const {
+  if (std::isfinite(loss) && std::isfinite(norm)) return;
+  const auto saved = folder_.position();
+  throw Error(ErrorKind::kInput,
+              fmt::format("step {}: the loss is {}, the norm of the gradient {}",
+                          position_.step + 1, loss, norm),
+              saved ? fmt::format("the state of step {} is in {}; a lower learning rate or "
+                                  "stronger clipping may help",
+                                  saved->step, folder_.path().string())
+                    : "a lower learning rate or stronger clipping may help");
 }
 
 TrainStep Trainer::step() {
   const Stopwatch clock;
   choose_parameters();
-  std::vector<Batch> batches;
-  int64_t targets = 0, tokens = 0;
-  for (int64_t row = 0; row < o_.batch_size; row += o_.micro_batch) {
-    batches.push_back(batches_->next());
-    targets += batches.back().target_count();
-    tokens += std::ssize(batches.back().tokens);
+  const std::vector<Batch> batches = next_batches();
+  std::array<double, 2> counts = {};  // targets, tokens
+  for (const Batch& batch : batches) {
+    counts[0] += static_cast<double>(batch.target_count());
+    counts[1] += static_cast<double>(batch.tokens.size());
   }
+  ranks_.add_up(counts);
+  const auto targets = static_cast<int64_t>(counts[0]), tokens = static_cast<int64_t>(counts[1]);
   for (const Parameter& p : method_->parameters()) std::fill(p.grad.begin(), p.grad.end(), 0.0f);
-  const Loss loss = gradients(batches, targets);
+  double nats = gradients(batches, targets).nats;
+  ranks_.add_up({&nats, 1});
   method_->gradients(position_.step, ex_);
   const double norm = o_.max_grad_norm > 0
                           ? clip_gradients(method_->parameters(), o_.max_grad_norm, ex_.pool())
                           : gradient_norm(method_->parameters(), ex_.pool());
-  const double mean = loss.nats / static_cast<double>(loss.tokens);
-  if (!std::isfinite(mean) || !std::isfinite(norm)) {
-    const auto saved = folder_.position();
-    throw Error(ErrorKind::kInput,
-                fmt::format("step {}: the loss is {}, the norm of the gradient {}",
-                            position_.step + 1, mean, norm),
-                saved ? fmt::format("the state of step {} is in {}; a lower learning rate or "
-                                    "stronger clipping may help",
-                                    saved->step, folder_.path().string())
-                      : "a lower learning rate or stronger clipping may help");
-  }
+  const double mean = nats / static_cast<double>(targets);
+  check_finite(mean, norm);
+  if (ranks_.smallest(norm) != ranks_.largest(norm))
+    fail_resource("step {}: the ranks have other gradients; are their machines and programs alike?",
+                  position_.step + 1);
   const double lr = schedule_.lr(position_.step);
   optimizer_->step(method_->parameters(), lr, ex_);
   method_->end(++position_.step, *optimizer_);
@@ -258,27 +313,31 @@ TrainStep Trainer::step() {
 }
 
 double Trainer::valid_loss() {
-  BatchOptions options = batch_options(o_);
+  BatchOptions options = batch_options(o_, ranks_);
   options.shuffle = false;
   options.repeat = false;
   BatchStream stream(*data_.valid, options);
-  Loss sum;
+  std::array<double, 2> sums = {};  // nats, targets
+  const Watch alone = ranks_.count() > 1 ? Watch{} : watch_;
   while (!stream.done()) {
     const Batch batch = stream.next();
-    const Loss loss = backprop_->evaluate(documents_of(batch), watch_);
-    sum.nats += loss.nats;
-    sum.tokens += loss.tokens;
+    if (batch.tokens.empty()) continue;  // the rows are out on this rank
+    const Loss loss = backprop_->evaluate(documents_of(batch), alone);
+    sums[0] += loss.nats;
+    sums[1] += static_cast<double>(loss.tokens);
   }
-  return sum.nats / static_cast<double>(sum.tokens);
+  ranks_.add_up(sums);
+  return sums[0] / sums[1];
 }
 
 void Trainer::save() {
+  if (!ranks_.first()) return;
   folder_.save(position_, state());
   folder_.write_report();
 }
 
 TrainResult Trainer::run(const TrainEvents& events) {
-  if (events.begin) events.begin(memory_);
+  if (events.begin && ranks_.first()) events.begin(memory_);
   take_up();
   TrainResult result;
   result.memory = memory_;
@@ -286,19 +345,25 @@ TrainResult Trainer::run(const TrainEvents& events) {
   while (position_.step < o_.iterations) {
     TrainStep done;
     try {
-      watch_.throw_if_stopped();
+      if (ranks_.any(watch_.stop.stop_requested()))
+        throw Error(ErrorKind::kInterrupted, "interrupted");
       done = step();
     } catch (const Error& error) {
       // Between steps everything is whole; within one, the gradients are lost and nothing else.
-      if (error.kind() == ErrorKind::kInterrupted) save();
+      if (error.kind() == ErrorKind::kInterrupted) {
+        save();
+        ranks_.leave();
+      }
       throw;
     }
     const bool last = position_.step == o_.iterations;
     if (data_.valid && (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)))
       result.valid_loss = done.valid_loss = valid_loss();
-    folder_.log(done);
-    if (events.step) events.step(done);
-    watch_.report(position_.step, o_.iterations);
+    if (ranks_.first()) {
+      folder_.log(done);
+      if (events.step) events.step(done);
+    }
+    if (ranks_.first()) watch_.report(position_.step, o_.iterations);
     result.loss = done.loss;
     if (last || (o_.save_every > 0 && position_.step % o_.save_every == 0)) save();
   }
@@ -306,7 +371,8 @@ TrainResult Trainer::run(const TrainEvents& events) {
   result.seconds = position_.seconds;
   result.tokens = position_.tokens;
   result.tokens_per_second = static_cast<double>(position_.tokens) / position_.seconds;
-  result.output = method_->write(folder_.path());
+  if (ranks_.first()) result.output = method_->write(folder_.path());
+  result.rank = ranks_.rank();
   return result;
 }
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Training from outside: a run, its folder, interrupted and resumed."""
 import json
+import shutil
 import signal
 import subprocess
+import unittest
 
 from program import BINARY, TINY, Case, environment, main
 
@@ -48,6 +50,33 @@ class Train(Case):
             self.assertEqual(child.returncode, 130)
         state = json.loads((self.run_folder / "state/state.json").read_text())
         self.assertEqual(state["step"], self.lines()[-1]["step"])
+
+    @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
+    def test_two_ranks_are_one_with_twice_the_batch(self):
+        args = ("-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16", "--rank", "2",
+                "--iters", "3", "--lr", "1e-3", "-q", "-t", "1")
+        env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        mpirun = ("mpirun", "-n", "2", "--oversubscribe", BINARY)
+
+        def ranks(*more, code=0):
+            result = subprocess.run([*mpirun, "train", *args, *more], capture_output=True, text=True, env=env,
+                                    timeout=120, check=False)
+            self.assertEqual(result.returncode, code, result.stderr)
+            return result
+
+        self.ok("train", *args, "-o", str(self.run_folder), "--batch-size", "4", "--method", "lora")
+        whole = self.lines()
+        self.run_folder = self.folder / "ranks"
+        shared = ("-o", str(self.run_folder), "--batch-size", "2", "--method", "lora")
+        ranks(*shared)
+        together = self.lines()
+        self.assertEqual([line["tokens"] for line in together], [line["tokens"] for line in whole])
+        for one, two in zip(whole, together, strict=True):
+            # Sums of a few hundred f32 terms in another order.
+            self.assertAlmostEqual(two["loss"], one["loss"], delta=1e-6)
+            self.assertAlmostEqual(two["grad_norm"] / one["grad_norm"], 1, delta=1e-5)
+        self.assertIn("holds a run already", ranks(*shared, code=1).stderr)
+        ranks(*shared, "--resume")
 
     def test_refused(self):
         self.refused(2, "--dropout", *self.args, "--dropout", "1")
