@@ -27,7 +27,8 @@ OUT = GOLDEN / "adapters"
 TOKENS = 24
 DENSITY, SEED = 0.6, 7
 WEIGHTS = {"both": [0.7, 0.5], "negated": [1.0, -0.6]}
-METHODS = ("linear", "cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune")
+PRUNING = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
+METHODS = ("linear", "cat", "svd", *PRUNING, *(f"{name}_svd" for name in PRUNING))
 SHOWN = ("model.layers.0.self_attn.q_proj", "model.layers.3.mlp.down_proj")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CONFIGS = {
@@ -124,7 +125,9 @@ def make_blends():
     original, out = torch.bernoulli, {}
     for method in METHODS:
         for label, weights in WEIGHTS.items():
-            options = {} if method in ("linear", "cat") else {"svd_rank": 4} if method == "svd" else {"density": DENSITY}
+            options = {"svd_rank": 4} if method.endswith("svd") else {}
+            if method.startswith(PRUNING):
+                options["density"] = DENSITY
             torch.bernoulli = counter_bernoulli()
             name = f"{method}_{label}"
             try:

@@ -46,10 +46,10 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("NAME")
       ->group(method);
   verb.add_option("--density", o.blend.density,
-                  "Share of the values to keep, of ties, dare-* and magnitude-prune (1)")
+                  "Share of the values to keep, of ties*, dare-* and magnitude-prune* (1)")
       ->type_name("X")
       ->group(method);
-  verb.add_option("--rank", o.blend.rank, "Of svd (the largest of the adapters')")
+  verb.add_option("--rank", o.blend.rank, "Of svd and *-svd (the largest of the adapters')")
       ->type_name("N")
       ->check(between<int64_t>(1, 1 << 20))
       ->group(method);
@@ -61,9 +61,11 @@ void setup(CLI::App& verb, Options& o) {
       ->group(method);
   add_verbosity(verb, o.verbosity);
   verb.footer(
-      "cat, task-arithmetic, svd and slerp blend what adapters add to a matrix, and are exact. The "
-      "others blend each factor for itself, as PEFT's add_weighted_adapter does under the same "
-      "names: their products have terms that no adapter had. A negative weight takes an adapter "
+      "cat, task-arithmetic, svd and slerp blend what adapters add to a matrix, and are exact. "
+      "linear, ties, dare-* and magnitude-prune blend each factor for itself, as PEFT's "
+      "add_weighted_adapter does under the same names: their products have terms that no adapter "
+      "had. With -svd they blend what adapters add, and keep the nearest to that of the rank: "
+      "slower, and closer to what was published. A negative weight takes an adapter "
       "away. docs/adapters.md has the formulas.\n"
       "\n"
       "Examples:\n"
@@ -98,7 +100,7 @@ Json result_json(const Options& o, const Blend& made, const Report& overlap) {
     json["method"] = o.method;
     json["matrices"] = made.result.matrices.size();
     json["parameters"] = made.result.parameters;
-    if (o.method == "svd") json["truncated"] = made.truncated;
+    if (o.method.ends_with("svd")) json["truncated"] = made.truncated;
   }
   json["overlaps"] = overlap.records;
   return json;
@@ -131,8 +133,8 @@ int run(const Options& o) {
   if (!o.output.empty() && !o.verbosity.quiet) {
     note(fmt::format("{}: {} matrices, {} parameters", o.output, made.result.matrices.size(),
                      count_text(made.result.parameters)));
-    if (o.method == "svd")
-      note(fmt::format("the rank leaves out {:.3g} % of the sum", 100 * made.truncated));
+    if (o.method.ends_with("svd"))
+      note(fmt::format("the rank leaves out {:.3g} % of the blend", 100 * made.truncated));
   }
   return kOk;
 }

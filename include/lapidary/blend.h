@@ -27,6 +27,11 @@ enum class BlendMethod {
   kDareLinear,
   kDareTies,
   kMagnitudePrune,
+  // The same of each value of whole updates, and the nearest to that of a smaller rank.
+  kTiesSvd,
+  kDareLinearSvd,
+  kDareTiesSvd,
+  kMagnitudePruneSvd,
 };
 std::vector<const char*> blend_method_names();          // "cat", "task-arithmetic", ...
 BlendMethod blend_method_named(std::string_view name);  // throws Error{kUsage}
@@ -39,7 +44,7 @@ struct BlendPart {
 struct BlendOptions {
   BlendMethod method = BlendMethod::kCat;
   double density = 1;  // of TIES, DARE and pruning: the share of values that is kept
-  int64_t rank = 0;    // of kSvd; 0: the largest of the adapters'
+  int64_t rank = 0;    // of kSvd and k...Svd; 0: the largest of the adapters'
   uint64_t seed = 0;   // of DARE's choice
   // A JSON file: {"*.layers.0.*": [1, 0.5], ...}, factors of the weights, one per adapter, for the
   // matrices whose names fit the pattern; the first pattern that fits decides.
@@ -62,7 +67,7 @@ struct AdapterOverlap {
 struct Blend {
   AdapterSummary result;
   std::vector<AdapterOverlap> overlaps;  // of each two parts, and each matrix that both have
-  double truncated = 0;  // of kSvd: the norm of what the rank leaves out, as a share of the sum's
+  double truncated = 0;  // by a rank: the norm of what it leaves out, as a share of the whole's
 };
 
 // The overlaps alone. Throws Error{kInput} as describe_adapter, or when shapes differ.

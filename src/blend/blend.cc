@@ -23,12 +23,28 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kNames[] = {"cat",         "task-arithmetic", "svd",
-                                  "slerp",       "linear",          "ties",
-                                  "dare-linear", "dare-ties",       "magnitude-prune"};
+constexpr const char* kNames[] = {"cat",
+                                  "task-arithmetic",
+                                  "svd",
+                                  "slerp",
+                                  "linear",
+                                  "ties",
+                                  "dare-linear",
+                                  "dare-ties",
+                                  "magnitude-prune",
+                                  "ties-svd",
+                                  "dare-linear-svd",
+                                  "dare-ties-svd",
+                                  "magnitude-prune-svd"};
 
+bool of_values(BlendMethod method) {
+  return method >= BlendMethod::kTiesSvd;
+}
 bool of_factors(BlendMethod method) {
-  return method >= BlendMethod::kLinear;
+  return method >= BlendMethod::kLinear && !of_values(method);
+}
+bool has_rank(BlendMethod method) {
+  return method == BlendMethod::kSvd || of_values(method);
 }
 bool has_density(BlendMethod method) {
   return method > BlendMethod::kLinear;
@@ -158,8 +174,8 @@ void check_options(const std::vector<BlendPart>& parts, const BlendOptions& o) {
     fail_usage("density: {} given, expected more than 0 and at most 1", o.density);
   if (o.density != 1 && !has_density(o.method)) fail_usage("density: {} has none", method);
   if (o.rank < 0) fail_usage("rank: {} given, expected 1 or more", o.rank);
-  if (o.rank != 0 && o.method != BlendMethod::kSvd)
-    fail_usage("rank: is of svd; that of {} follows from the adapters", method);
+  if (o.rank != 0 && !has_rank(o.method))
+    fail_usage("rank: is of svd and *-svd; that of {} follows from the adapters", method);
   if (o.format == AdapterFormat::kGguf)
     throw Error(ErrorKind::kUsage, "a blend is written as peft or mlx",
                 "lapidary adapter convert makes a GGUF file of it");
@@ -175,7 +191,7 @@ void check_ranks(const std::vector<Term>& terms, const char* method) {
       throw Error(ErrorKind::kInput,
                   fmt::format("{}: {} has rank {} in one adapter and {} in another", method,
                               term.matrix->target, terms.front().matrix->rank, term.matrix->rank),
-                  "cat and svd take any ranks");
+                  "cat, svd and *-svd take any ranks");
 }
 
 }  // namespace
@@ -228,6 +244,9 @@ Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const Blen
     if (of_factors(options.method)) {
       check_ranks(terms, kNames[static_cast<size_t>(options.method)]);
       matrices_made.push_back(blend_factors(terms, options, matrices_made.size()));
+    } else if (of_values(options.method)) {
+      const Eigen::MatrixXd sum = blend_updates(terms, options, matrices_made.size());
+      matrices_made.push_back(stored(name, nearest(sum, rank, dropped, total)));
     } else {
       Factors sum = side_by_side(terms);
       if (options.method == BlendMethod::kSvd) sum = truncated(sum, rank, dropped, total);

@@ -57,19 +57,42 @@ Values elected_mean(std::span<const Values> values, std::span<const float> weigh
   return mean;
 }
 
-Values blend_factor(std::vector<Values> values, std::span<const float> weights,
+// What a method does to values of adapters at the same places.
+struct Rule {
+  bool keeps_some = false;     // at random
+  bool keeps_largest = false;  // by magnitude
+  bool elects = false;         // a sign
+};
+
+Rule rule_of(BlendMethod method) {
+  switch (method) {
+    case BlendMethod::kTies:
+    case BlendMethod::kTiesSvd:
+      return {.keeps_largest = true, .elects = true};
+    case BlendMethod::kDareLinear:
+    case BlendMethod::kDareLinearSvd:
+      return {.keeps_some = true};
+    case BlendMethod::kDareTies:
+    case BlendMethod::kDareTiesSvd:
+      return {.keeps_some = true, .elects = true};
+    case BlendMethod::kMagnitudePrune:
+    case BlendMethod::kMagnitudePruneSvd:
+      return {.keeps_largest = true};
+    default:
+      return {};
+  }
+}
+
+Values blend_values(std::vector<Values> values, std::span<const float> weights,
                     const BlendOptions& options, uint64_t stream) {
-  const BlendMethod method = options.method;
-  const bool random = method == BlendMethod::kDareLinear || method == BlendMethod::kDareTies;
-  const bool elects = method == BlendMethod::kTies || method == BlendMethod::kDareTies;
-  if (options.density < 1 && method != BlendMethod::kLinear)
+  const Rule rule = rule_of(options.method);
+  if (options.density < 1)
     for (size_t k = 0; k < values.size(); ++k) {
-      if (random)
+      if (rule.keeps_some)
         keep_some(values[k], options.density, CounterRng(options.seed, stream * values.size() + k));
-      else
-        keep_largest(values[k], options.density);
+      if (rule.keeps_largest) keep_largest(values[k], options.density);
     }
-  return elects ? elected_mean(values, weights) : weighted_sum(values, weights);
+  return rule.elects ? elected_mean(values, weights) : weighted_sum(values, weights);
 }
 
 }  // namespace
@@ -90,8 +113,25 @@ AdapterMatrix blend_factors(std::span<const Term> terms, const BlendOptions& opt
   return {.target = first.target,
           .rank = first.rank,
           .scale = 1,
-          .a = blend_factor(std::move(a), of_a, options, 2 * stream),
-          .b = blend_factor(std::move(b), of_b, options, 2 * stream + 1)};
+          .a = blend_values(std::move(a), of_a, options, 2 * stream),
+          .b = blend_values(std::move(b), of_b, options, 2 * stream + 1)};
+}
+
+Eigen::MatrixXd blend_updates(std::span<const Term> terms, const BlendOptions& options,
+                              uint64_t stream) {
+  using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  std::vector<float> weights;
+  std::vector<Values> values;
+  int64_t rows = 0, cols = 0;
+  for (const auto& [matrix, weight] : terms) {
+    const RowMajor update = (matrix->scale * matrix_b(*matrix) * matrix_a(*matrix)).cast<float>();
+    values.emplace_back(update.data(), update.data() + update.size());
+    weights.push_back(static_cast<float>(weight));
+    rows = update.rows();
+    cols = update.cols();
+  }
+  const Values sum = blend_values(std::move(values), weights, options, stream);
+  return Eigen::Map<const RowMajor>(sum.data(), rows, cols).cast<double>();
 }
 
 }  // namespace lapidary

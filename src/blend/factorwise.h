@@ -1,4 +1,5 @@
-// Blends of each factor for itself, as peft.add_weighted_adapter makes them.
+// Blends of each value for itself, of factors or of whole updates, as peft.add_weighted_adapter
+// makes them.
 #pragma once
 
 #include <cstdint>
@@ -14,5 +15,10 @@ namespace lapidary {
 // for DARE's random numbers: values of the same place in other matrices have other ones.
 AdapterMatrix blend_factors(std::span<const Term> terms, const BlendOptions& options,
                             uint64_t stream);
+
+// Of the updates [N, K], which may have any ranks, multiplied out: 4 bytes for each value of each
+// term, and 8 for each of the blend.
+Eigen::MatrixXd blend_updates(std::span<const Term> terms, const BlendOptions& options,
+                              uint64_t stream);
 
 }  // namespace lapidary

@@ -28,6 +28,10 @@ Factors side_by_side(std::span<const Term> terms);
 // `dropped` and `total` grow by the squares of the singular values that were left out, and of all.
 Factors truncated(const Factors& product, int64_t rank, double& dropped, double& total);
 
+// The same of a matrix [N, K] of any rank: its projection onto as many singular vectors of its
+// shorter side. Costs O(N K min(N, K)).
+Factors nearest(const Eigen::MatrixXd& matrix, int64_t rank, double& dropped, double& total);
+
 // The inner product of two updates, scales included.
 double inner_product(const AdapterMatrix& x, const AdapterMatrix& y);
 

@@ -59,11 +59,13 @@ TEST(Blend, IsWhatPeftMakes) {
   const SafetensorsFile expected = SafetensorsFile::open(kAdapters / "blend.safetensors");
   int compared = 0;
   for (const char* name :
-       {"linear", "cat", "svd", "ties", "dare-linear", "dare-ties", "magnitude-prune"})
+       {"linear", "cat", "svd", "ties", "dare-linear", "dare-ties", "magnitude-prune", "ties-svd",
+        "dare-linear-svd", "dare-ties-svd", "magnitude-prune-svd"})
     for (const auto& [label, parts] : {std::pair{"both", kBoth}, {"negated", kNegated}}) {
       BlendOptions options{.method = blend_method_named(name), .seed = 7};
       if (options.method > BlendMethod::kLinear) options.density = 0.6;
-      if (options.method == BlendMethod::kSvd) options.rank = 4;
+      const bool truncates = std::string_view(name).ends_with("svd");
+      if (truncates) options.rank = 4;
       const Blended blended(parts, options);
       for (const AdapterMatrix& m : blended.file.adapter.matrices) {
         std::string key = fmt::format("{}.{}.{}", name, label, m.target);
@@ -73,7 +75,7 @@ TEST(Blend, IsWhatPeftMakes) {
         const MatrixXd a = golden(expected, key + ".A"), b = golden(expected, key + ".B");
         ASSERT_EQ(a.rows(), m.rank) << key;
         // Their SVD is of a product in f32, and signs of singular vectors are free.
-        if (options.method == BlendMethod::kSvd) {
+        if (truncates) {
           EXPECT_LT((update(m) - b * a).norm(), 1e-5 * (b * a).norm()) << key;
           continue;
         }
@@ -81,7 +83,7 @@ TEST(Blend, IsWhatPeftMakes) {
         EXPECT_LT((matrix_b(m) - b).cwiseAbs().maxCoeff(), 1e-6) << key;
       }
     }
-  EXPECT_EQ(compared, 7 * 2 * 2);
+  EXPECT_EQ(compared, 11 * 2 * 2);
 }
 
 // The rules of the format's own scale: PEFT has one alpha for all, here too.
@@ -124,6 +126,28 @@ TEST(Blend, SvdIsTheNearestOfItsRank) {
     total += sum.squaredNorm();
   }
   EXPECT_NEAR(blended.made.truncated, std::sqrt(dropped / total), 1e-9);
+}
+
+// Of what pruning leaves, which has any rank: here of a matrix multiplied out by the test.
+TEST(Blend, PrunedUpdatesBecomeTheNearestOfTheirRank) {
+  const Blended blended({{kAdapters / "plain", 1}},
+                        {.method = BlendMethod::kMagnitudePruneSvd, .density = 0.25, .rank = 3});
+  double dropped = 0, total = 0;
+  for (const AdapterMatrix& m : blended.file.adapter.matrices) {
+    MatrixXd pruned = updates(kAdapters / "plain").at(m.target);
+    std::vector<double> sizes(pruned.data(), pruned.data() + pruned.size());
+    for (double& size : sizes) size = -std::abs(size);
+    std::ranges::sort(sizes);
+    const double least = -sizes[sizes.size() / 4 - 1];
+    for (double& value : pruned.reshaped())
+      if (std::abs(value) < least) value = 0;
+    const Eigen::VectorXd values = Eigen::JacobiSVD<MatrixXd>(pruned).singularValues();
+    const double rest = values.tail(values.size() - 3).norm();
+    EXPECT_NEAR((update(m) - pruned).norm(), rest, 1e-6 * pruned.norm()) << m.target;
+    dropped += rest * rest;
+    total += pruned.squaredNorm();
+  }
+  EXPECT_NEAR(blended.made.truncated, std::sqrt(dropped / total), 1e-6);
 }
 
 TEST(Blend, SlerpKeepsToTheArc) {
@@ -216,7 +240,7 @@ TEST(Blend, WhatCannotBe) {
   EXPECT_EQ(error({plain}, {.method = BlendMethod::kTies, .density = 0}),
             "density: 0 given, expected more than 0 and at most 1");
   EXPECT_EQ(error({plain}, {.method = BlendMethod::kTies, .rank = 4}),
-            "rank: is of svd; that of ties follows from the adapters");
+            "rank: is of svd and *-svd; that of ties follows from the adapters");
   EXPECT_EQ(error({plain, plain, plain}, {.method = BlendMethod::kSlerp}),
             "slerp: 3 adapters given, expected two");
   EXPECT_EQ(error({plain, {kAdapters / "patterns"}}, {.method = BlendMethod::kLinear}),
