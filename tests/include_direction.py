@@ -18,10 +18,10 @@ BELOW = {
     "gemma": {"io", "quant", "tensor", "kernels", "base"},
     "generate": {"gemma", "io", "quant", "tensor", "kernels", "base", "text"},
     "report": {"base"},
-    "blend": {"gemma", "io", "tensor", "kernels", "base", "report"},
     "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "eval": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "train": {"report", "generate", "gemma", "quant", "io", "tensor", "kernels", "base", "text"},
+    "blend": {"train", "report", "generate", "gemma", "io", "tensor", "kernels", "base", "text"},
     "quantize": {"eval", "generate", "gemma", "io", "quant", "tensor", "kernels", "base", "text"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)

@@ -39,6 +39,7 @@ BlendMethod blend_method_named(std::string_view name);  // throws Error{kUsage}
 struct BlendPart {
   std::filesystem::path adapter;
   double weight = 1;
+  std::vector<double> layer_weights = {};  // where given, of layer i in place of `weight`
 };
 
 struct BlendOptions {
@@ -79,5 +80,40 @@ std::vector<AdapterOverlap> compare_adapters(const std::vector<std::filesystem::
 // Error{kInterrupted}.
 Blend blend(const std::vector<BlendPart>& parts, const std::filesystem::path& out,
             const BlendOptions& options, const Watch& watch = {});
+
+// Weights by what they do to the loss of a model on examples, as LoraHub (arXiv 2307.13269) finds
+// them, of the exact sum of the updates: the minimum of
+//
+//   mean loss + penalty * sum |w_i|,   -1.5 <= w_i <= 1.5
+//
+// by proximal gradient descent, the loss having exact derivatives by the weights. With a weight for
+// each layer, |w_i| is the mean over them. No result depends on the number of threads, or on
+// chance.
+struct FitOptions {
+  std::filesystem::path model;
+  std::filesystem::path data;  // as TrainOptions::data
+  bool per_layer = false;
+  double penalty = 0.05;
+  int64_t passes = 40;            // over the data, at most
+  int64_t sequence_length = 512;  // longer documents are refused
+  int threads = 0;                // 0: one per core
+};
+
+struct BlendFit {
+  // Of each adapter: one, or one for each layer, 0 where it has nothing there.
+  std::vector<std::vector<double>> weights;
+  double base_loss = 0;   // of the model alone; nats per target, as the others
+  double given_loss = 0;  // with the parts' own weights
+  double loss = 0;        // with those that were found
+  int64_t targets = 0;
+  int64_t passes = 0;
+  bool settled = false;  // the next step would have moved no weight by 1e-3
+};
+
+// Begins with the parts' weights or with none, whichever is better, and never ends with worse.
+// Throws Error{kUsage} for options and weights that cannot be; Error{kInput} for model, data and
+// adapters, and a loss that is not finite; Error{kInterrupted}.
+BlendFit fit_blend(const std::vector<BlendPart>& parts, const FitOptions& options,
+                   const Watch& watch = {});
 
 }  // namespace lapidary

@@ -164,11 +164,24 @@ void place_on_arc(std::vector<Term>& terms, double sum) {
   terms[1].weight = std::sin(t * angle) / std::sin(angle);
 }
 
+double weight_of(const BlendPart& part, int layer) {
+  if (part.layer_weights.empty()) return part.weight;
+  const auto i = static_cast<size_t>(layer);
+  if (i >= part.layer_weights.size())
+    fail_usage("{}: {} weights by layer given, but it has a layer {}", part.adapter.string(),
+               part.layer_weights.size(), layer);
+  return part.layer_weights[i];
+}
+
 void check_options(const std::vector<BlendPart>& parts, const BlendOptions& o) {
   if (parts.empty()) fail_usage("no adapter given to blend");
-  for (const BlendPart& part : parts)
-    if (!std::isfinite(part.weight))
-      fail_usage("{}: weight {} is not a number", part.adapter.string(), part.weight);
+  for (const BlendPart& part : parts) {
+    std::vector<double> weights = part.layer_weights;
+    weights.push_back(part.weight);
+    for (const double weight : weights)
+      if (!std::isfinite(weight))
+        fail_usage("{}: weight {} is not a number", part.adapter.string(), weight);
+  }
   const char* method = kNames[static_cast<size_t>(o.method)];
   if (!(o.density > 0 && o.density <= 1))
     fail_usage("density: {} given, expected more than 0 and at most 1", o.density);
@@ -236,7 +249,7 @@ Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const Blen
     std::vector<Term> terms;
     std::vector<double> weights;
     for (size_t i = 0; i < parts.size(); ++i)
-      weights.push_back(parts[i].weight * layer_weights.of(name, i));
+      weights.push_back(weight_of(parts[i], target.layer) * layer_weights.of(name, i));
     for (const auto& [i, matrix] : list) terms.push_back({matrix, weights[i]});
     if (options.method == BlendMethod::kSlerp)
       place_on_arc(terms, std::accumulate(weights.begin(), weights.end(), 0.0));

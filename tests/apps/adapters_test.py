@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from program import SOURCE, Case, main
+from program import SOURCE, TINY, Case, main, needs_model
 
 
 class Adapters(Case):
@@ -66,6 +66,33 @@ class Adapters(Case):
         self.refused(1, "is there already", "blend", plain, other, "-o", out)
         self.refused(2, "density: cat has none", "blend", plain, other, "-o", out + "2", "--density", "0.5")
         self.refused(2, "nothing to compare", "blend", plain)
+        self.refused(2, "--passes: is of --method learned", "blend", plain, other, "-o", out + "2", "--passes", "9")
+        self.refused(2, "no --data given", "blend", plain, "--method", "learned")
+
+    @needs_model
+    def test_learned_weights(self):
+        data, run, out = str(self.folder / "data.jsonl"), str(self.folder / "run"), str(self.folder / "out")
+        Path(data).write_text('{"text": "A lapidary cuts stones, and what is cut is a gem."}\n' * 4)
+        self.ok("train", "-m", str(TINY), "--data", data, "-o", run, "--iters", "8", "--lr", "5e-3", "--rank", "2", "-q")
+        args = ("blend", run + "/adapter:0.2", "--method", "learned", "-m", str(TINY), "--data", data)
+        page = self.folder / "page.html"
+        made = json.loads(self.ok(*args, "-o", out, "--json", "--html", str(page)).stdout)
+        fit, weight = made["fit"], made["fit"]["weights"][0]["weights"][0]
+        self.assertLess(fit["loss"], fit["loss_given"])
+        self.assertLess(fit["loss_given"], fit["loss_without"])
+        self.assertIn("Weights found", page.read_text())
+        ids = ("--ids", "2,17,300,41", "--compute", "exact", "--json", "-q")
+        found, by_hand = (json.loads(self.ok("score", *ids, "--adapter", adapter).stdout)["nll"]
+                          for adapter in (out, f"{run}/adapter:{weight}"))
+        self.assertAlmostEqual(found, by_hand, places=4)
+        told = self.ok(*args, "--per-layer", "--passes", "4").stdout
+        self.assertRegex(told, r"mean weight")
+        self.ok(*args, "-o", out, "--force", "--rank", "1", "-q")
+        self.assertEqual(json.loads(self.ok("adapter", "show", out, "--json").stdout)["matrices"][0]["rank"], 1)
+        self.refused(1, "is there already", *args, "-o", out)
+        self.refused(1, "no adapter lowers the loss", *args, "-o", out + "2", "--penalty", "1000")
+        self.refused(2, "--layer-weights: --method learned finds", *args, "--layer-weights", data)
+        self.assertFalse(Path(out + "2").exists())
 
 
 if __name__ == "__main__":
