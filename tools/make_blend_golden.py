@@ -4,8 +4,11 @@ Writes tests/golden/adapters:
   plain, other         PEFT, rank 4, every matrix of gemma3-v5; scales 2 and 0.75
   patterns             PEFT, rank-stabilised, ranks and alphas of their own for some matrices of gemma3-v5
   multimodal           PEFT, the text part of gemma3-mm, names as there
-  mlx                  MLX-LM, the last two layers of mlx-4bit-g64
+  dora                 PEFT, DoRA, some matrices of gemma3-v5
+  mlx, mlx-dora        MLX-LM, the last two layers of mlx-4bit-g64
   logits.safetensors   NAME [T, vocab] for each of them, after the first ids of the model's golden.safetensors
+  gradients.safetensors  of the adapter dora, in double precision: `loss`, the mean of -log p over those ids that follow
+                       another, and its gradients by TARGET.lora_a, .lora_b and .magnitude
   blend.safetensors    METHOD.WEIGHTS.TARGET.A and .B of add_weighted_adapter on plain and other, of two matrices
 
 DARE draws its masks as lapidary does: the random numbers are replaced here, since no other program has them.
@@ -40,6 +43,10 @@ CONFIGS = {
         "layers_to_transform": [0, 1, 2, 4],
     }),
     "multimodal": ("gemma3-mm", {"r": 3, "lora_alpha": 3, "target_modules": r".*language_model.*\.(q_proj|up_proj)"}),
+    "dora": ("gemma3-v5", {
+        "r": 4, "lora_alpha": 6, "use_dora": True, "target_modules": ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
+        "layers_to_transform": [0, 2, 5],
+    }),
 }  # fmt: skip
 
 
@@ -55,7 +62,9 @@ def make_peft(name: str, seed: int):
     model = get_peft_model(load_reference(GOLDEN / base), config)
     with torch.no_grad():
         for key, value in model.named_parameters():
-            if "lora_" in key:
+            if "lora_magnitude" in key:
+                value.mul_(1 + 0.2 * torch.randn_like(value))
+            elif "lora_" in key:
                 value.normal_(0, 0.15)
         logits = model(input_ids=first_ids(base)[None], use_cache=False).logits[0].float().contiguous()
     model.save_pretrained(OUT / name)
@@ -64,10 +73,28 @@ def make_peft(name: str, seed: int):
     saved = json.loads(path.read_text())
     saved["base_model_name_or_path"] = base  # not where it lay
     path.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
+    if name == "dora":
+        save_gradients(model, first_ids(base))
     return logits
 
 
-def make_mlx():
+def save_gradients(model, ids):
+    model = model.double()
+    logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+    loss = torch.nn.functional.cross_entropy(logits, ids[1:])
+    loss.backward()
+    names = {".lora_A.default.weight": ".lora_a", ".lora_B.default.weight": ".lora_b",
+             ".lora_magnitude_vector.default.weight": ".magnitude"}  # fmt: skip
+    out = {"loss": loss.detach().float().reshape(1)}
+    for key, value in model.named_parameters():
+        for suffix, written in names.items():
+            if key.endswith(suffix):
+                target = key.removeprefix("base_model.model.").removesuffix(suffix)
+                out[target + written] = value.grad.float().contiguous()
+    save_file(out, OUT / "gradients.safetensors")
+
+
+def make_mlx(name: str, seed: int):
     """The same by MLX-LM, on a quantised base."""
     import mlx.core as mx
     from interop import mlx_logits_of
@@ -76,18 +103,22 @@ def make_mlx():
     from mlx_lm.utils import load_model
 
     mx.set_default_device(mx.cpu)
-    mx.random.seed(3)
+    mx.random.seed(seed)
     base = "mlx-4bit-g64"
     model, config = load_model(GOLDEN / base)
     model.freeze()
     parameters = {"rank": 4, "scale": 1.5, "dropout": 0.0, "keys": ["self_attn.q_proj", "mlp.gate_proj"]}
-    linear_to_lora_layers(model, 2, parameters)
-    factors = {key: mx.random.normal(value.shape, scale=0.15) for key, value in tree_flatten(model.trainable_parameters())}
+    dora = name.endswith("dora")
+    linear_to_lora_layers(model, 2, parameters, use_dora=dora)
+    factors = {}
+    for key, value in tree_flatten(model.trainable_parameters()):
+        drawn = mx.random.normal(value.shape, scale=0.15)
+        factors[key] = value * (1 + drawn) if key.endswith(".m") else drawn
     model.load_weights(list(factors.items()), strict=False)
-    folder = OUT / "mlx"
+    folder = OUT / name
     folder.mkdir(parents=True)
     mx.save_safetensors(str(folder / "adapters.safetensors"), factors)
-    written = {"fine_tune_type": "lora", "model": base, "num_layers": 2, "lora_parameters": parameters}
+    written = {"fine_tune_type": "dora" if dora else "lora", "model": base, "num_layers": 2, "lora_parameters": parameters}
     (folder / "adapter_config.json").write_text(json.dumps(written, indent=2) + "\n")
     return mlx_logits_of(model, config, first_ids(base).tolist())
 
@@ -144,7 +175,7 @@ def make_blends():
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     logits = {name: make_peft(name, seed) for seed, name in enumerate(CONFIGS)}
-    logits["mlx"] = make_mlx()
+    logits |= {name: make_mlx(name, seed) for name, seed in (("mlx", 3), ("mlx-dora", 4))}
     save_file(logits, OUT / "logits.safetensors")
     make_blends()
     record_versions(GOLDEN, Path(__file__), ("torch", "transformers", "peft", "mlx", "mlx-lm", "safetensors"))

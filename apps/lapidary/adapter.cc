@@ -47,6 +47,7 @@ Json summary_json(const AdapterSummary& s) {
           {"dtype", s.dtype},
           {"multimodal", s.multimodal},
           {"parameters", s.parameters},
+          {"dora", s.dora},
           {"matrices", std::move(matrices)}};
 }
 
@@ -72,6 +73,7 @@ std::string summary_text(const AdapterSummary& s) {
   std::string text = fmt::format("format           {}\n", name_of(s.format));
   if (!s.base_model.empty()) text += fmt::format("made for         {}\n", s.base_model);
   if (s.multimodal) text += "names            of a model with an image encoder\n";
+  if (s.dora) text += "lengths of rows  of every matrix: DoRA\n";
   text += fmt::format("factors          {} matrices, {} parameters, {}\n\n", s.matrices.size(),
                       count_text(s.parameters), s.dtype);
   // Rows alike but for the layer are one line.

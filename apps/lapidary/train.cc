@@ -96,6 +96,8 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
   number(verb, "--rank", o.rank, "Of an adapter, or of the steps of rank1 (8)", group);
   number(verb, "--alpha", o.alpha, "An adapter counts alpha / rank times (16)", group);
   verb.add_flag("--rslora", o.rslora, "It counts alpha / sqrt(rank) times")->group(group);
+  verb.add_flag("--dora", o.dora, "lora: the matrices' rows have lengths that are learned as well")
+      ->group(group);
   number(verb, "--dropout", o.dropout, "Of what adapters see (0)", group);
   verb.add_option("--targets", o.targets,
                   "Patterns of matrices, as q_proj,'mlp.*' (default: all of a layer)")
@@ -138,6 +140,7 @@ void setup(CLI::App& verb, Options& o) {
       "\n"
       "Examples:\n"
       "  lapidary train -m models/gemma-3-1b-it --data chats.jsonl -o run\n"
+      "  lapidary train -m 1b-4bit --data chats.jsonl -o run --dora --rank 16\n"
       "  lapidary train --method full --data book.txt -o run --lr 3e-4\n"
       "  lapidary train --method relora --warm-start 500 --reset-every 500 \\\n"
       "      --iters 3000 --data book.txt -o run\n"

@@ -30,6 +30,7 @@ struct AdapterSummary {
   std::string base_model = {};  // that it says it was made for; may be empty
   std::string dtype = {};       // of its factors: "F32"
   bool multimodal = false;      // its names are those of a model with an image encoder
+  bool dora = false;            // it has lengths of the matrices' rows besides (arXiv 2402.09353)
   std::vector<Matrix> matrices = {};
   int64_t parameters = 0;
 };

@@ -65,6 +65,7 @@ struct TrainOptions {
   int64_t rank = 8;     // of adapters, and of the steps of rank1
   double alpha = 16;    // an adapter counts alpha / rank times
   bool rslora = false;  // or alpha / sqrt(rank)
+  bool dora = false;    // of lora: rows have lengths of their own (arXiv 2402.09353)
   double dropout = 0;   // of what adapters see
   std::vector<std::string> targets = {};
   int64_t last_layers = 0;

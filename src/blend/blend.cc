@@ -102,7 +102,10 @@ Matrices by_target(const std::vector<AdapterFile>& files, const std::vector<fs::
 std::vector<AdapterFile> load_all(const std::vector<fs::path>& paths) {
   std::vector<AdapterFile> files;
   files.reserve(paths.size());
-  for (const fs::path& path : paths) files.push_back(load_adapter(path));
+  for (const fs::path& path : paths) {
+    files.push_back(load_adapter(path));
+    check_blendable(files.back().adapter, path);
+  }
   return files;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/cpu_budget.h"
 #include "base/fail.h"
+#include "blend/low_rank.h"
 #include "gemma/adapter_file.h"
 #include "gemma/adapter_parts.h"
 #include "gemma/backprop.h"
@@ -53,8 +54,10 @@ class LossOnData {
         model_(load_model(o.model)),
         ex_(best_kernels(), o.threads > 0 ? o.threads : cpu_budget().threads()),
         layers_(o.per_layer ? model_.config.num_hidden_layers : 1) {
-    for (const BlendPart& part : parts)
+    for (const BlendPart& part : parts) {
       adapters_.push_back(load_and_attach(part.adapter, 1, model_.config, model_.weights));
+      check_blendable(adapters_.back(), part.adapter);
+    }
     for (size_t i = 0; i < adapters_.size(); ++i)
       for (AdapterMatrix& m : adapters_[i].matrices) {
         const int layer = o.per_layer ? find_adapter_target(m.target)->layer : 0;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/fail.h"
+
 namespace lapidary {
 
 namespace {
@@ -36,6 +38,12 @@ MatrixXd basis_of(const MatrixXd& x) {
 }
 
 }  // namespace
+
+void check_blendable(const Adapter& adapter, const std::filesystem::path& path) {
+  if (has_magnitudes(adapter))
+    fail("{}: is of DoRA, which changes matrices by more than a low rank: expected plain LoRA",
+         path.string());
+}
 
 MatrixXd matrix_a(const AdapterMatrix& m) {
   return matrix_of(m.a, m.rank, std::ssize(m.a) / m.rank);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <Eigen/Dense>
+#include <filesystem>
 #include <span>
 #include <vector>
 
@@ -14,6 +15,9 @@ struct Term {
   const AdapterMatrix* matrix;
   double weight = 1;
 };
+
+// Throws Error{kInput} naming `path` for DoRA, whose updates are no products of thin factors.
+void check_blendable(const Adapter& adapter, const std::filesystem::path& path);
 
 // b a with factors of their own.
 struct Factors {

@@ -12,18 +12,26 @@
 
 namespace lapidary {
 
-// Adds scale * b a to one matrix [N, K].
+// Adds scale * b a to one matrix [N, K]; with DoRA its rows have the lengths `magnitude` then.
 struct AdapterMatrix {
   std::string target;  // canonical name without ".weight": "model.layers.0.self_attn.q_proj"
   int64_t rank = 0;
-  double scale = 1;             // alpha / rank, or alpha / sqrt(rank)
-  AlignedVector<float> a = {};  // [rank, K]
-  AlignedVector<float> b = {};  // [N, rank]
+  double scale = 1;                        // alpha / rank, or alpha / sqrt(rank)
+  AlignedVector<float> a = {};             // [rank, K]
+  AlignedVector<float> b = {};             // [N, rank]
+  AlignedVector<float> magnitude = {};     // [N], or empty without DoRA
+  AlignedVector<float> inverse_norm = {};  // [N], of the matrix it is attached to: see LowRank
+
+  bool dora() const { return !magnitude.empty(); }
+  int64_t values() const { return std::ssize(a) + std::ssize(b) + std::ssize(magnitude); }
 };
 
 struct Adapter {
   std::vector<AdapterMatrix> matrices;  // in the order of visit_tensors
 };
+
+// Whether it is of DoRA.
+bool has_magnitudes(const Adapter& adapter);
 
 // The matrices of a layer that adapters can have, by their names there: "self_attn.q_proj", ...
 std::vector<std::string> adaptable_matrices();
@@ -33,6 +41,10 @@ std::pair<int64_t, int64_t> adaptable_shape(const Config& config, std::string_vi
 // Lets a model's matrices add the adapter, `strength` times, to what they compute. Its factors
 // must outlive the weights' use; the adapter itself may be moved. Throws Error{kInput} listing
 // every target that the model has not, and every one whose shape does not fit.
-void attach(const Adapter& adapter, double strength, const Config& config, Weights& weights);
+void attach(Adapter& adapter, double strength, const Config& config, Weights& weights);
+
+// Of DoRA: the lengths of the rows, after the factors changed. Costs what `rank` tokens of a prompt
+// cost in these matrices. Throws Error{kInput} for a row of no length.
+void measure_rows(Adapter& adapter, const Config& config, const Weights& weights);
 
 }  // namespace lapidary

@@ -52,7 +52,7 @@ bool is_gguf(const fs::path& path) {
   return std::string_view(magic, sizeof magic) == "GGUF";
 }
 
-void attach_named(const Adapter& adapter, const fs::path& path, double strength,
+void attach_named(Adapter& adapter, const fs::path& path, double strength,
                   const Config& config, Weights& weights) {
   try {
     attach(adapter, strength, config, weights);
@@ -93,14 +93,15 @@ AdapterSummary summary_of(const AdapterFile& file) {
   AdapterSummary summary{.format = file.format,
                          .base_model = file.base_model,
                          .dtype = std::string(name_of(file.dtype)),
-                         .multimodal = file.multimodal};
+                         .multimodal = file.multimodal,
+                         .dora = has_magnitudes(file.adapter)};
   for (const AdapterMatrix& m : file.adapter.matrices) {
     summary.matrices.push_back({.target = m.target,
                                 .rows = std::ssize(m.b) / m.rank,
                                 .cols = std::ssize(m.a) / m.rank,
                                 .rank = m.rank,
                                 .scale = m.scale});
-    summary.parameters += std::ssize(m.a) + std::ssize(m.b);
+    summary.parameters += m.values();
   }
   return summary;
 }
@@ -130,6 +131,11 @@ void save_adapter(const AdapterFile& file, AdapterFormat format, const fs::path&
   check_adapter_target(out, format, overwrite);
   if (format == AdapterFormat::kGguf) {
     LAPIDARY_CHECK(config != nullptr, "a GGUF adapter without a model's configuration");
+    if (has_magnitudes(file.adapter))
+      throw Error(
+          ErrorKind::kInput,
+          fmt::format("{}: the adapter is of DoRA, which GGUF has no place for", out.string()),
+          "lapidary fuse makes it part of a model, which lapidary convert writes as GGUF");
     write_gguf_adapter(file, *config, out);
     return;
   }

@@ -42,10 +42,11 @@ void write_gguf_adapter(const AdapterFile& file, const Config& config,
                         const std::filesystem::path& path);
 
 // A whole adapter in `format`, at `out` when it is complete. `config` may be nullptr but for GGUF.
-// Throws Error{kInput} when `out` is there already and may not be replaced, or is no adapter.
+// Throws Error{kInput} when `out` is there already and may not be replaced, or is no adapter, and
+// for DoRA in GGUF, which has no place for it.
 void save_adapter(const AdapterFile& file, AdapterFormat format, const std::filesystem::path& out,
                   bool overwrite, const Config* config = nullptr);
-// What it refuses, to be known before the work.
+// What it refuses of the place, to be known before the work.
 void check_adapter_target(const std::filesystem::path& out, AdapterFormat format, bool overwrite);
 
 AdapterSummary summary_of(const AdapterFile& file);

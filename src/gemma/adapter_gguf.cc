@@ -73,9 +73,10 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path) {
     parts.add(tensor.name, target, static_cast<Factor>(factor), view_of(tensor, where), false);
   }
   // As llama.cpp: an alpha of 0 stands for no scale.
-  AdapterFile file = parts.finish([&](const std::string&, int64_t rank) {
+  const auto scale_of = [&](const std::string&, int64_t rank) {
     return *alpha == 0 ? 1.0 : *alpha / static_cast<double>(rank);
-  });
+  };
+  AdapterFile file = parts.finish(scale_of, false);
   file.format = AdapterFormat::kGguf;
   if (keys.has("general.name")) file.base_model = keys.string("general.name");
   return file;

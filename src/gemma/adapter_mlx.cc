@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <vector>
 
+#include <fmt/ranges.h>
+
 #include "base/fail.h"
 #include "base/float16.h"
 #include "base/json.h"
@@ -17,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kSuffixes[] = {".lora_a", ".lora_b"};
+constexpr std::string_view kSuffixes[] = {".lora_a", ".lora_b", ".m"};
 
 std::string path_of(const AdapterFile& file, const AdapterMatrix& m) {
   return file.multimodal ? "language_model." + m.target : m.target;
@@ -31,14 +33,17 @@ AlignedVector<float> widened(const AlignedVector<float>& values, int64_t cols, i
   return out;
 }
 
-// The factors of a matrix as the format has them: [K, rank], [rank, N].
+// The tensors of a matrix as the format has them: [K, rank], [rank, N], and DoRA's [N].
 std::vector<AlignedVector<float>> factors_of(const AdapterMatrix& m, int64_t rank, double scale) {
   const int64_t cols = std::ssize(m.a) / m.rank, rows = std::ssize(m.b) / m.rank;
   AlignedVector<float> a = widened(turned(m.a, m.rank, cols), m.rank, rank);
   AlignedVector<float> b = m.b;
   if (m.scale != scale)
     for (float& x : b) x = static_cast<float>(x * (m.scale / scale));
-  return {std::move(a), turned(widened(b, m.rank, rank), rows, rank)};
+  std::vector<AlignedVector<float>> tensors = {std::move(a),
+                                               turned(widened(b, m.rank, rank), rows, rank)};
+  if (m.dora()) tensors.push_back(m.magnitude);
+  return tensors;
 }
 
 // The last parts of names where that says it, or every name.
@@ -55,8 +60,10 @@ AdapterFile read_mlx_adapter(const OrderedJson& json, const fs::path& config_pat
                              const fs::path& tensors_path) {
   const Json unordered = Json::parse(json.dump());
   const JsonObject config(unordered, config_path.string());
-  if (const std::string type = config.string("fine_tune_type", "lora"); type != "lora")
-    config.fail_field("fine_tune_type", fmt::format("'{}', expected \"lora\"", printable(type)));
+  const std::string type = config.string("fine_tune_type", "lora");
+  if (type != "lora" && type != "dora")
+    config.fail_field("fine_tune_type",
+                      fmt::format("'{}', expected \"lora\" or \"dora\"", printable(type)));
   const JsonObject parameters = config.object("lora_parameters");
   const int64_t rank = parameters.integer("rank");
   const double scale = parameters.number("scale");
@@ -66,22 +73,23 @@ AdapterFile read_mlx_adapter(const OrderedJson& json, const fs::path& config_pat
   AdapterParts parts(where);
   for (const NamedTensor& tensor : tensors.tensors()) {
     const std::string& name = tensor.name;
-    if (name.ends_with(".m")) fail_tensor(where, name, "is of DoRA, expected plain LoRA");
     if (name.find("embed_tokens.lora_") != std::string::npos)
       fail_tensor(where, name, "adapts an embedding, expected matrices of layers alone");
-    const int factor = name.ends_with(kSuffixes[0]) ? 0 : name.ends_with(kSuffixes[1]) ? 1 : -1;
-    if (factor < 0)
+    const auto* suffix = std::ranges::find_if(
+        kSuffixes, [&](std::string_view known) { return name.ends_with(known); });
+    if (suffix == std::end(kSuffixes))
       fail_tensor(where, name,
-                  fmt::format("is not known, expected PATH{} or {}", kSuffixes[0], kSuffixes[1]));
-    const std::string_view path =
-        std::string_view(name).substr(0, name.size() - kSuffixes[factor].size());
-    parts.add(name, path, static_cast<Factor>(factor), tensor.view, true);
+                  fmt::format("is not known, expected PATH{}", fmt::join(kSuffixes, " or ")));
+    const std::string_view path = std::string_view(name).substr(0, name.size() - suffix->size());
+    const auto factor = static_cast<Factor>(suffix - kSuffixes);
+    parts.add(name, path, factor, tensor.view, factor != Factor::kMagnitude);
   }
-  AdapterFile file = parts.finish([&](const std::string& path, int64_t found) {
+  const auto scale_of = [&](const std::string& path, int64_t found) {
     if (found != rank)
       fail("{}: {} has rank {}, but {} says {}", where, path, found, config_path.string(), rank);
     return scale;
-  });
+  };
+  AdapterFile file = parts.finish(scale_of, type == "dora");
   file.format = AdapterFormat::kMlx;
   file.base_model = config.string("model", "");
   return file;
@@ -98,6 +106,8 @@ void write_mlx_adapter(const AdapterFile& file, const fs::path& folder) {
     const int64_t cols = std::ssize(m.a) / m.rank, rows = std::ssize(m.b) / m.rank;
     declarations.push_back({path_of(file, m) + std::string(kSuffixes[0]), dtype, {cols, rank}});
     declarations.push_back({path_of(file, m) + std::string(kSuffixes[1]), dtype, {rank, rows}});
+    if (m.dora())
+      declarations.push_back({path_of(file, m) + std::string(kSuffixes[2]), dtype, {rows}});
   }
   SafetensorsWriter writer(folder / "adapters.safetensors", declarations, {{"format", "mlx"}});
   std::vector<std::byte> bytes;
@@ -110,7 +120,7 @@ void write_mlx_adapter(const AdapterFile& file, const fs::path& folder) {
   writer.finish();
   // -1: all layers.
   const OrderedJson config = {
-      {"fine_tune_type", "lora"},
+      {"fine_tune_type", file.adapter.matrices.front().dora() ? "dora" : "lora"},
       {"model", file.base_model},
       {"num_layers", -1},
       {"lora_parameters",

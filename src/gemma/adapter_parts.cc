@@ -57,9 +57,11 @@ void AdapterParts::add(const std::string& tensor, std::string_view path, Factor 
                 "can be for");
   if (!is_float(view.dtype))
     fail_tensor(where_, tensor, fmt::format("dtype {}, expected floats", name_of(view.dtype)));
-  if (view.shape.size() != 2 || view.elements() == 0)
+  const bool vector = factor == Factor::kMagnitude;
+  if (view.shape.size() != (vector ? 1 : 2) || view.elements() == 0)
     fail_tensor(where_, tensor,
-                fmt::format("shape {}, expected a matrix", shape_string(view.shape)));
+                fmt::format("shape {}, expected a {}", shape_string(view.shape),
+                            vector ? "vector" : "matrix"));
   const auto at = static_cast<size_t>(factor);
   Module& module = modules_[*target];
   if (!module.names[at].empty())
@@ -74,13 +76,13 @@ void AdapterParts::add(const std::string& tensor, std::string_view path, Factor 
       fail_tensor(where_, tensor, fmt::format("value {} is not finite", i));
   }
   module.rows[at] = view.shape[turn ? 1 : 0];
-  module.cols[at] = view.shape[turn ? 0 : 1];
+  module.cols[at] = vector ? 1 : view.shape[turn ? 0 : 1];
   module.values[at] = turn ? turned(values, view.shape[0], view.shape[1]) : std::move(values);
   dtype_ = dtype_.value_or(view.dtype) == view.dtype ? view.dtype : DType::kF32;
   multimodal_ |= !path.starts_with(kLayers);
 }
 
-AdapterFile AdapterParts::finish(const ScaleOf& scale) {
+AdapterFile AdapterParts::finish(const ScaleOf& scale, bool dora) {
   if (modules_.empty()) fail("{}: no tensors in it", where_);
   AdapterFile file;
   file.dtype = *dtype_;
@@ -88,12 +90,20 @@ AdapterFile AdapterParts::finish(const ScaleOf& scale) {
   for (auto& [target, m] : modules_) {
     for (const size_t i : {0, 1})
       if (m.names[i].empty())
-        fail_tensor(where_, m.names[1 - i],
+        fail_tensor(where_, m.names[m.names[1 - i].empty() ? 2 : 1 - i],
                     fmt::format("factor {} of the same matrix is missing", kFactorNames[i]));
     if (m.rows[0] != m.cols[1])
       fail_tensor(
           where_, m.names[1],
           fmt::format("has rank {}, but '{}' has {}", m.cols[1], printable(m.names[0]), m.rows[0]));
+    if (dora == m.names[2].empty())
+      fail_tensor(where_, m.names[dora ? 1 : 2],
+                  dora ? "DoRA's lengths of the rows are missing beside it"
+                       : "is of DoRA, which the configuration does not say it is");
+    if (dora && m.rows[2] != m.rows[1])
+      fail_tensor(where_, m.names[2],
+                  fmt::format("has {} values, but '{}' has {} rows", m.rows[2],
+                              printable(m.names[1]), m.rows[1]));
     const double s = scale(m.path, m.rows[0]);
     if (!(std::abs(s) <= std::numeric_limits<float>::max()))
       fail("{}: the scale of {} is {}, expected a finite f32", where_, printable(m.path), s);
@@ -101,7 +111,8 @@ AdapterFile AdapterParts::finish(const ScaleOf& scale) {
                                      .rank = m.rows[0],
                                      .scale = s,
                                      .a = std::move(m.values[0]),
-                                     .b = std::move(m.values[1])});
+                                     .b = std::move(m.values[1]),
+                                     .magnitude = std::move(m.values[2])});
   }
   return file;
 }

@@ -27,7 +27,7 @@ struct AdapterTarget {
 // Of a module's path with any prefix that names.h knows; nullopt for what is no such matrix.
 std::optional<AdapterTarget> find_adapter_target(std::string_view path);
 
-enum class Factor { kA, kB };
+enum class Factor { kA, kB, kMagnitude };  // the last: DoRA's lengths of the rows, a vector
 
 // Gathers the factors of a file.
 class AdapterParts {
@@ -43,15 +43,16 @@ class AdapterParts {
 
   // The scale of each product: of the module's path as the file has it, and its rank.
   using ScaleOf = std::function<double(const std::string& path, int64_t rank)>;
-  // Throws Error{kInput} for a factor without the other, factors of two ranks, and no factors.
-  AdapterFile finish(const ScaleOf& scale);
+  // Throws Error{kInput} for a factor without the other, factors of two ranks, no factors, and
+  // lengths of rows that are missing or too many where it is DoRA, or there where it is not.
+  AdapterFile finish(const ScaleOf& scale, bool dora);
 
  private:
   struct Module {
     std::string path;           // in the file
-    std::string names[2] = {};  // of the tensors
-    AlignedVector<float> values[2] = {};
-    int64_t rows[2] = {}, cols[2] = {};
+    std::string names[3] = {};  // of the tensors
+    AlignedVector<float> values[3] = {};
+    int64_t rows[3] = {}, cols[3] = {};
   };
   std::string where_;
   std::map<AdapterTarget, Module> modules_;

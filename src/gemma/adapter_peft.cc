@@ -23,7 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::string_view kSuffixes[] = {".lora_A.weight", ".lora_B.weight"};
+constexpr std::string_view kSuffixes[] = {".lora_A.weight", ".lora_B.weight",
+                                          ".lora_magnitude_vector"};
 
 // rank_pattern or alpha_pattern: values for modules whose path ends with what a regular expression
 // describes; the first that fits decides.
@@ -57,8 +58,8 @@ class Pattern {
 
 // What would make it more than low-rank updates of matrices.
 void refuse_variants(const JsonObject& config) {
-  for (const char* key : {"use_dora", "use_qalora", "lora_bias"})
-    if (config.boolean(key, false)) config.fail_field(key, "true, expected plain LoRA");
+  for (const char* key : {"use_qalora", "lora_bias"})
+    if (config.boolean(key, false)) config.fail_field(key, "true, expected LoRA or DoRA");
   if (const std::string bias = config.string("bias", "none"); bias != "none")
     config.fail_field("bias", fmt::format("'{}', expected \"none\"", printable(bias)));
   for (const char* key : {"modules_to_save", "trainable_token_indices", "target_parameters",
@@ -78,25 +79,25 @@ void refuse_variants(const JsonObject& config) {
                 "LoRA of it");
 }
 
-AdapterFile read_tensors(const SafetensorsFile& tensors, const AdapterParts::ScaleOf& scale) {
+AdapterFile read_tensors(const SafetensorsFile& tensors, const AdapterParts::ScaleOf& scale,
+                         bool dora) {
   const std::string where = tensors.path().string();
   AdapterParts parts(where);
   for (const NamedTensor& tensor : tensors.tensors()) {
     const std::string& name = tensor.name;
     if (name.find("lora_embedding_") != std::string::npos)
       fail_tensor(where, name, "adapts an embedding, expected matrices of layers alone");
-    if (name.find("lora_magnitude_vector") != std::string::npos)
-      fail_tensor(where, name, "is of DoRA, expected plain LoRA");
-    const int factor = name.ends_with(kSuffixes[0]) ? 0 : name.ends_with(kSuffixes[1]) ? 1 : -1;
-    if (factor < 0 || !name.starts_with(kPrefix))
-      fail_tensor(where, name,
-                  fmt::format("is not known, expected {}PATH{} or {}", kPrefix, kSuffixes[0],
-                              kSuffixes[1]));
+    const auto* suffix = std::ranges::find_if(
+        kSuffixes, [&](std::string_view known) { return name.ends_with(known); });
+    if (suffix == std::end(kSuffixes) || !name.starts_with(kPrefix))
+      fail_tensor(
+          where, name,
+          fmt::format("is not known, expected {}PATH{}", kPrefix, fmt::join(kSuffixes, " or ")));
     const std::string_view path = std::string_view(name).substr(
-        kPrefix.size(), name.size() - kPrefix.size() - kSuffixes[factor].size());
-    parts.add(name, path, static_cast<Factor>(factor), tensor.view, false);
+        kPrefix.size(), name.size() - kPrefix.size() - suffix->size());
+    parts.add(name, path, static_cast<Factor>(suffix - kSuffixes), tensor.view, false);
   }
-  return parts.finish(scale);
+  return parts.finish(scale, dora);
 }
 
 OrderedJson number(double value) {
@@ -152,7 +153,7 @@ OrderedJson config_of(const AdapterFile& file) {
           {"bias", "none"},
           {"fan_in_fan_out", false},
           {"use_rslora", false},
-          {"use_dora", false},
+          {"use_dora", first.dora()},
           {"modules_to_save", nullptr},
           {"inference_mode", true}};
 }
@@ -173,12 +174,13 @@ AdapterFile read_peft_adapter(const OrderedJson& json, const fs::path& config_pa
   const Pattern ranks(json, "rank_pattern", where), alphas(json, "alpha_pattern", where);
 
   const SafetensorsFile tensors = SafetensorsFile::open(tensors_path);
-  AdapterFile file = read_tensors(tensors, [&](const std::string& path, int64_t rank) {
+  const auto scale_of = [&](const std::string& path, int64_t rank) {
     if (const double said = ranks.of(path, r); said != static_cast<double>(rank))
       fail("{}: {} has rank {}, but {} says {}", tensors_path.string(), path, rank, where, said);
     const auto n = static_cast<double>(rank);
     return alphas.of(path, alpha) / (rank_stabilised ? std::sqrt(n) : n);
-  });
+  };
+  AdapterFile file = read_tensors(tensors, scale_of, config.boolean("use_dora", false));
   file.format = AdapterFormat::kPeft;
   file.base_model = config.string("base_model_name_or_path", "");
   return file;
@@ -191,11 +193,14 @@ void write_peft_adapter(const AdapterFile& file, const fs::path& folder) {
     const int64_t cols = std::ssize(m.a) / m.rank, rows = std::ssize(m.b) / m.rank;
     declarations.push_back({fmt::format("{}{}", path, kSuffixes[0]), file.dtype, {m.rank, cols}});
     declarations.push_back({fmt::format("{}{}", path, kSuffixes[1]), file.dtype, {rows, m.rank}});
+    if (m.dora())
+      declarations.push_back({fmt::format("{}{}", path, kSuffixes[2]), file.dtype, {rows}});
   }
   SafetensorsWriter writer(folder / "adapter_model.safetensors", declarations, {{"format", "pt"}});
   std::vector<std::byte> bytes;
   for (const AdapterMatrix& m : file.adapter.matrices)
-    for (const auto* values : {&m.a, &m.b}) {
+    for (const auto* values : {&m.a, &m.b, &m.magnitude}) {
+      if (values->empty()) continue;
       bytes.resize(values->size() * static_cast<size_t>(size_of(file.dtype)));
       store_floats(*values, file.dtype, bytes.data());
       writer.write(bytes);

@@ -41,6 +41,7 @@ int64_t cross_entropy_bytes(const Config& config, int64_t rows);
 struct Trained {
   bool values = false;       // it has gradients
   int64_t adapter_rank = 0;  // so have an adapter's factors
+  bool dora = false;         // and its lengths of the rows
 };
 using TrainedMatrices = std::function<Trained(const std::string& name)>;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "gemma/adapter.h"
 #include "gemma/backprop.h"
 
 namespace lapidary {
@@ -23,18 +24,18 @@ class LayerTape {
         trained_(trained) {
     const int64_t d = c.hidden_size, f = c.intermediate_size, q = c.q_dim(), kv = c.kv_dim();
     norm(d, 1);
-    products(d, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
+    products(c, d, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
     if (c.qk_norm()) {
       norm(q, c.num_attention_heads);
       norm(kv, c.num_key_value_heads);
     }
     operations_.push_back({q + 2 * kv, 2 * q});  // attend_within()
-    products(q, {"self_attn.o_proj"});
+    products(c, q, {"self_attn.o_proj"});
     if (c.post_norms()) norm(d, 1);
     norm(d, 1);
-    products(d, {"mlp.gate_proj", "mlp.up_proj"});
+    products(c, d, {"mlp.gate_proj", "mlp.up_proj"});
     operations_.push_back({2 * f, 0});  // gelu_mul()
-    products(f, {"mlp.down_proj"});
+    products(c, f, {"mlp.down_proj"});
     if (c.post_norms()) norm(d, 1);
   }
 
@@ -43,7 +44,7 @@ class LayerTape {
  private:
   void norm(int64_t cols, int64_t vectors) { operations_.push_back({cols, vectors}); }
 
-  void products(int64_t cols, std::initializer_list<const char*> names) {
+  void products(const Config& c, int64_t cols, std::initializer_list<const char*> names) {
     bool input = false;
     for (const char* name : names) {
       const Trained t = trained_(prefix_ + name + ".weight");
@@ -53,6 +54,10 @@ class LayerTape {
         const int64_t masked = dropout_ ? cols : 0;
         floats.kept += t.adapter_rank + masked;
         floats.extra = t.adapter_rank + masked;
+        // What the matrix makes and what both do; then the gradients of the two.
+        const int64_t lengths = t.dora ? 2 * adaptable_shape(c, name).first : 0;
+        floats.kept += lengths;
+        floats.extra += lengths;
       }
       operations_.push_back(floats);
     }

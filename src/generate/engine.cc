@@ -166,7 +166,7 @@ MemoryForecast Engine::forecast(int64_t context) const {
   int64_t widest = 0;  // floats of a row: what goes between the factors, and what comes out
   for (const Adapter& adapter : impl_->adapters)
     for (const AdapterMatrix& m : adapter.matrices)
-      widest = std::max(widest, m.rank + std::ssize(m.b) / m.rank);
+      widest = std::max(widest, m.rank + (m.dora() ? 2 : 1) * (std::ssize(m.b) / m.rank));
   forecast.adapters = impl_->adapter_bytes() + chunk_rows(config) * widest * int64_t{sizeof(float)};
   return forecast;
 }
@@ -203,6 +203,7 @@ uint64_t Engine::fingerprint() const {
       add_text(fmt::format("{}", m.scale * impl_->options.adapters[i].strength));
       add_tensor(m.target, {{m.rank, std::ssize(m.a)}}, std::as_bytes(std::span(m.a)));
       add_tensor(m.target, {{m.rank, std::ssize(m.b)}}, std::as_bytes(std::span(m.b)));
+      add_tensor(m.target, {{std::ssize(m.magnitude)}}, std::as_bytes(std::span(m.magnitude)));
     }
   return hash;
 }
@@ -215,7 +216,8 @@ void Engine::Impl::attach_adapters() {
 int64_t Engine::Impl::adapter_bytes() const {
   int64_t floats = 0;
   for (const Adapter& adapter : adapters)
-    for (const AdapterMatrix& m : adapter.matrices) floats += std::ssize(m.a) + std::ssize(m.b);
+    for (const AdapterMatrix& m : adapter.matrices)
+      floats += m.values() + std::ssize(m.inverse_norm);
   return floats * int64_t{sizeof(float)};
 }
 

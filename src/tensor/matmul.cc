@@ -64,15 +64,34 @@ WeightMatrix dense(const float* data, int64_t rows, int64_t cols) {
   return {.rows = rows, .cols = cols, .data = reinterpret_cast<const std::byte*>(data)};
 }
 
-// y += scale * (x aᵀ) bᵀ for the adapters of one matrix.
+// change becomes strength * (gain (base + change) - base): what DoRA adds, of a product of factors.
+void to_change(Executor& ex, const LowRank& low, Matrix base, Matrix change) {
+  ex.for_each(change.rows, change.cols, [&](int64_t first, int64_t last, int) {
+    for (int64_t t = first; t < last; ++t)
+      for (int64_t i = 0; i < change.cols; ++i) {
+        const float before = base.row(t)[i];
+        float& value = change.row(t)[i];
+        value = low.strength * (low.gain(i) * (before + value) - before);
+      }
+  });
+}
+
+// Adds to y what the adapters of one matrix do.
 void add_low_rank(Executor& ex, Matrix x, const Product& p) {
+  if (p.w.low_rank.empty()) return;
+  const bool magnitudes = p.w.has_magnitudes();
+  int64_t rank = 0;
+  for (const LowRank& low : p.w.low_rank) rank = std::max(rank, low.rank);
+  float* memory = ex.low_rank(x.rows * (rank + (magnitudes ? 2 : 1) * p.w.rows));
+  const Matrix outer{memory + x.rows * rank, x.rows, p.w.rows};
+  const Matrix base{outer.data + outer.size(), x.rows, p.w.rows};
+  if (magnitudes) std::copy_n(p.y.data, p.y.size(), base.data);
   for (const LowRank& low : p.w.low_rank) {
-    float* memory = ex.low_rank(x.rows * (low.rank + p.w.rows));
     const Matrix inner{memory, x.rows, low.rank};
-    const Matrix outer{memory + inner.size(), x.rows, p.w.rows};
     matmul(ex, x, dense(low.a, low.rank, p.w.cols), inner);
     for (int64_t i = 0; i < inner.size(); ++i) inner.data[i] *= low.scale;
     matmul(ex, inner, dense(low.b, p.w.rows, low.rank), outer);
+    if (low.magnitude != nullptr) to_change(ex, low, base, outer);
     add(ex, p.y, outer);
   }
 }
@@ -96,6 +115,7 @@ struct LowRankRecord {
   Matrix x;      // [T, K] what it saw: dropped out where the tape says so
   Matrix inner;  // [T, rank] scale * x aᵀ
   Dropout dropout;
+  Matrix sum = {};  // [T, N] of DoRA: the matrix's product and the adapter's
 };
 
 LowRankRecord low_rank_forward(Executor& ex, Matrix x, const LowRank& low, Matrix y) {
@@ -131,6 +151,37 @@ void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix dy, Matrix d
   }
 }
 
+// y += strength * (gain z - base), for z = base and the product of the factors.
+LowRankRecord dora_forward(Executor& ex, Matrix x, const LowRank& low, Matrix base, Matrix y) {
+  const Matrix sum = ex.tape->keep(base);
+  LowRankRecord r = low_rank_forward(ex, x, low, sum);
+  r.sum = sum;
+  ex.for_each(y.rows, y.cols, [&](int64_t first, int64_t last, int) {
+    for (int64_t t = first; t < last; ++t)
+      for (int64_t i = 0; i < y.cols; ++i)
+        y.row(t)[i] += low.strength * (low.gain(i) * sum.row(t)[i] - base.row(t)[i]);
+  });
+  return r;
+}
+
+// Adds to the gradients by magnitude, factors and x, and strength * (gain - 1) dy to that by the
+// base's product.
+void dora_backward(Executor& ex, const LowRankRecord& r, Matrix dy, Matrix d_base, Matrix dx) {
+  const LowRank& low = r.low;
+  float* d_magnitude = ex.tape->gradient(low.magnitude);
+  const Matrix d_sum = ex.tape->room(dy.rows, dy.cols);
+  ex.for_each(dy.cols, dy.rows, [&](int64_t first, int64_t last, int) {
+    for (int64_t t = 0; t < dy.rows; ++t)
+      for (int64_t i = first; i < last; ++i) {
+        const float d = low.strength * dy.row(t)[i];
+        d_sum.row(t)[i] = low.gain(i) * d;
+        d_base.row(t)[i] += d_sum.row(t)[i] - d;
+        if (d_magnitude != nullptr) d_magnitude[i] += d * low.inverse_norm[i] * r.sum.row(t)[i];
+      }
+  });
+  low_rank_backward(ex, r, d_sum, dx);
+}
+
 void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) {
   Tape& tape = *ex.tape;
   const bool needs_x = std::any_of(products.begin(), products.end(), [&](const Product& p) {
@@ -139,16 +190,24 @@ void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) 
   const Matrix kept = needs_x ? tape.keep(x) : x;
   for (const Product& p : products) {
     gemm_rows(ex, x, p.w, p.y);
+    const bool magnitudes = p.w.has_magnitudes();
+    const Matrix base = magnitudes ? tape.keep(p.y) : Matrix{};
     std::vector<LowRankRecord> adapters;
     for (const LowRank& low : p.w.low_rank)
-      adapters.push_back(low_rank_forward(ex, kept, low, p.y));
-    tape.record([&ex, kept, x, y = p.y, w = &p.w, adapters = std::move(adapters)] {
+      adapters.push_back(low.magnitude != nullptr ? dora_forward(ex, kept, low, base, p.y)
+                                                  : low_rank_forward(ex, kept, low, p.y));
+    tape.record([&ex, kept, x, y = p.y, w = &p.w, magnitudes, adapters = std::move(adapters)] {
       const Taken dy(ex.tape->gradient(y));
       const Matrix dx = ex.tape->gradient(x);
+      const Matrix d_base = magnitudes ? ex.tape->keep(*dy) : *dy;
+      for (const LowRankRecord& r : adapters)
+        if (r.low.magnitude != nullptr)
+          dora_backward(ex, r, *dy, d_base, dx);
+        else
+          low_rank_backward(ex, r, *dy, dx);
       if (float* dw = ex.tape->gradient(values_of(*w)))
-        gemm(ex, Strided(*dy).transposed(), kept, {dw, w->cols}, Into::kAdd);
-      for (const LowRankRecord& r : adapters) low_rank_backward(ex, r, *dy, dx);
-      if (dx.data != nullptr) gemm_cols(ex, *dy, *w, dx);
+        gemm(ex, Strided(d_base).transposed(), kept, {dw, w->cols}, Into::kAdd);
+      if (dx.data != nullptr) gemm_cols(ex, d_base, *w, dx);
     });
   }
 }

@@ -2,6 +2,7 @@
 // call the kernels.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -75,17 +76,30 @@ class Executor {
   }
 };
 
-// What an adapter adds to a matrix [N, K]: scale * b a. Memory of the adapter's owner.
+// What an adapter adds to a matrix w [N, K]: scale * b a. Memory of the adapter's owner.
+//
+// With DoRA (arXiv 2402.09353) the rows of w + scale b a are given lengths of their own,
+// `magnitude`, and what is added is `strength` times what that and the product change.
 struct LowRank {
   const float* a = nullptr;  // [rank, K]
   const float* b = nullptr;  // [N, rank]
   int64_t rank = 0;
   float scale = 1;
+  float strength = 1;                   // of DoRA alone: otherwise it is in the scale
+  const float* magnitude = nullptr;     // [N], or nullptr without DoRA
+  const float* inverse_norm = nullptr;  // [N]: 1 / |row of w + scale b a|, a constant to gradients
+
+  float gain(int64_t row) const { return magnitude[row] * inverse_norm[row]; }
 };
 
 // A matrix of the model and what is added to it.
 struct Linear : WeightMatrix {
   std::vector<LowRank> low_rank;
+
+  bool has_magnitudes() const {
+    return std::any_of(low_rank.begin(), low_rank.end(),
+                       [](const LowRank& low) { return low.magnitude != nullptr; });
+  }
 
   Linear() = default;
   Linear(const WeightMatrix& w) : WeightMatrix(w) {}
@@ -96,7 +110,8 @@ inline const float* values_of(const WeightMatrix& w) {
   return reinterpret_cast<const float*>(w.data);
 }
 
-// y = x wᵀ, and for each of w's adapters y += scale * (x aᵀ) bᵀ
+// y = x wᵀ, and for each of w's adapters y += scale * (x aᵀ) bᵀ; with DoRA, z being their sum,
+// y += strength * (gain z - x wᵀ)
 struct Product {
   const Linear& w;
   Matrix y;

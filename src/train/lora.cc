@@ -67,11 +67,13 @@ Adapter make_lora(const Config& c, const LoraOptions& o) {
   Adapter adapter;
   for_each_target(c, o, [&](const std::string& target, const std::string& name) {
     const auto [rows, cols] = adaptable_shape(c, name);
-    adapter.matrices.push_back({.target = target,
-                                .rank = o.rank,
-                                .scale = o.alpha / (o.rslora ? std::sqrt(rank) : rank),
-                                .a = AlignedVector<float>(static_cast<size_t>(o.rank * cols)),
-                                .b = AlignedVector<float>(static_cast<size_t>(o.rank * rows))});
+    adapter.matrices.push_back(
+        {.target = target,
+         .rank = o.rank,
+         .scale = o.alpha / (o.rslora ? std::sqrt(rank) : rank),
+         .a = AlignedVector<float>(static_cast<size_t>(o.rank * cols)),
+         .b = AlignedVector<float>(static_cast<size_t>(o.rank * rows)),
+         .magnitude = AlignedVector<float>(static_cast<size_t>(o.dora ? rows : 0))});
   });
   restart_lora(adapter, o.seed, 0);
   return adapter;
@@ -88,6 +90,11 @@ void restart_lora(Adapter& adapter, uint64_t seed, uint64_t round) {
   }
 }
 
+void start_dora(Adapter& adapter) {
+  for (AdapterMatrix& m : adapter.matrices)
+    for (size_t i = 0; i < m.magnitude.size(); ++i) m.magnitude[i] = 1 / m.inverse_norm[i];
+}
+
 AdapterWeights::AdapterWeights(Adapter& adapter) {
   for (AdapterMatrix& m : adapter.matrices) {
     const auto add = [&](const char* factor, AlignedVector<float>& values, int64_t rows) {
@@ -99,6 +106,12 @@ AdapterWeights::AdapterWeights(Adapter& adapter) {
     };
     add(".lora_a", m.a, m.rank);
     add(".lora_b", m.b, std::ssize(m.b) / m.rank);
+    if (!m.dora()) continue;
+    parameters_.push_back({.name = m.target + ".magnitude",
+                           .value = m.magnitude,
+                           .grad = gradients_.emplace_back(m.magnitude.size()),
+                           .rows = std::ssize(m.magnitude),
+                           .decay = false});
   }
 }
 

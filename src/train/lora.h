@@ -14,6 +14,7 @@ struct LoraOptions {
   int64_t rank = 8;
   double alpha = 16;    // the scale is alpha / rank
   bool rslora = false;  // or alpha / sqrt(rank) (arXiv 2312.03732)
+  bool dora = false;    // with lengths of the rows (arXiv 2402.09353), zeros until start_dora
   // Patterns over the names of a layer's matrices, "self_attn.q_proj": one fits a whole name, or
   // its last word, and may have * and ?. Empty: all of adaptable_matrices().
   std::vector<std::string> targets = {};
@@ -29,10 +30,14 @@ std::vector<std::string> lora_targets(const Config& config, const LoraOptions& o
 // Error{kUsage} for a rank that is not positive, and as lora_targets.
 Adapter make_lora(const Config& config, const LoraOptions& options);
 
+// After attaching: the lengths of the rows become those that the matrices have.
+void start_dora(Adapter& adapter);
+
 // Draws every a anew and zeroes every b; `round` counts the times.
 void restart_lora(Adapter& adapter, uint64_t seed, uint64_t round);
 
-// Gradients of an adapter's factors, "model.layers.0.self_attn.q_proj.lora_a" and "...lora_b".
+// Gradients of an adapter's factors, "model.layers.0.self_attn.q_proj.lora_a" and "...lora_b", and
+// of DoRA's lengths "...magnitude", which do not decay.
 class AdapterWeights {
  public:
   // `adapter` must outlive this and keep its matrices where they are.

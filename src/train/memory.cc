@@ -104,6 +104,10 @@ TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t n
                   if (trained.adapter(name)) {
                     factors.add(name + ".lora_a", o.rank, cols);
                     factors.add(name + ".lora_b", rows, o.rank);
+                    if (o.dora) {
+                      factors.add(name + ".magnitude", rows, 0);
+                      memory.trained += rows * int64_t{sizeof(float)};  // their norms
+                    }
                   } else if (trained.beside(name)) {
                     beside.add(name, rows, cols);
                   }
@@ -120,7 +124,8 @@ TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t n
       backprop_bytes(c, o.micro_batch * o.sequence_length, std::max(o.checkpoint_layers, 0),
                      o.dropout > 0, [&](const std::string& name) {
                        return Trained{.values = trained.values(name),
-                                      .adapter_rank = trained.adapter(name) ? o.rank : 0};
+                                      .adapter_rank = trained.adapter(name) ? o.rank : 0,
+                                      .dora = o.dora};
                      });
   memory.program = now + kProgramBytes;
   return memory;

@@ -37,6 +37,7 @@ LoraOptions lora_options(const TrainOptions& o) {
   return {.rank = o.rank,
           .alpha = o.alpha,
           .rslora = o.rslora,
+          .dora = o.dora,
           .targets = o.targets,
           .last_layers = o.last_layers,
           .seed = o.seed};
@@ -76,8 +77,22 @@ class FullMethod : public Method {
 class LoraMethod : public Method {
  public:
   LoraMethod(const TrainOptions& o, Model& model, const fs::path& folder)
-      : folder_(folder), adapter_(make_lora(model.config, lora_options(o))), weights_(adapter_) {
+      : model_(model),
+        folder_(folder),
+        adapter_(make_lora(model.config, lora_options(o))),
+        weights_(adapter_) {
     attach(adapter_, 1, model.config, model.weights);
+    start_dora(adapter_);
+  }
+
+  // DoRA's norms follow from the factors: after each step, and after they were restored.
+  bool choose(int64_t /*step*/) override {
+    if (!std::exchange(measured_, false)) measure_rows(adapter_, model_.config, model_.weights);
+    return false;
+  }
+  void end(int64_t /*steps*/, Optimizer& /*optimizer*/) override {
+    measure_rows(adapter_, model_.config, model_.weights);
+    measured_ = true;
   }
 
   std::span<const Parameter> parameters() const override { return weights_.parameters(); }
@@ -89,9 +104,11 @@ class LoraMethod : public Method {
   }
 
  private:
+  const Model& model_;
   fs::path folder_;
   Adapter adapter_;
   AdapterWeights weights_;
+  bool measured_ = false;  // since the last step began
 };
 
 // Full training for a while, then adapters on frozen f32 matrices, into which they are merged

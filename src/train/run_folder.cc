@@ -80,6 +80,7 @@ OrderedJson to_json(const TrainOptions& o) {
           {"rank", o.rank},
           {"alpha", o.alpha},
           {"rslora", o.rslora},
+          {"dora", o.dora},
           {"dropout", o.dropout},
           {"targets", o.targets},
           {"last_layers", o.last_layers},

@@ -60,6 +60,8 @@ void check(const TrainOptions& o) {
   if (o.batch_size < 1) fail_usage("--batch-size: {} is not positive", o.batch_size);
   if (o.micro_batch < 0 || (o.micro_batch > 0 && o.batch_size % o.micro_batch != 0))
     fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
+  if (o.dora && o.method != TrainMethod::kLora)
+    fail_usage("--dora: is of --method lora, found {}", name_of(o.method));
   if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
   if (o.method != TrainMethod::kLora && std::filesystem::is_regular_file(o.model))
     throw Error(ErrorKind::kUsage,

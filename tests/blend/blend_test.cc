@@ -246,6 +246,9 @@ TEST(Blend, WhatCannotBe) {
   EXPECT_EQ(error({plain, {kAdapters / "patterns"}}, {.method = BlendMethod::kLinear}),
             "linear: model.layers.0.self_attn.o_proj has rank 4 in one adapter and 5 in another");
   EXPECT_EQ(error({plain, {kAdapters / "mlx"}}, {}).substr(0, 6), "/mlx: ");
+  EXPECT_EQ(
+      error({{kAdapters / "dora"}}, {}),
+      "/dora: is of DoRA, which changes matrices by more than a low rank: expected plain LoRA");
   folder.write("w.json", R"({"*": [1]})");
   EXPECT_EQ(
       error_of(

@@ -50,6 +50,7 @@ void expect_same(const AdapterFile& a, const AdapterFile& b) {
     EXPECT_EQ(x.scale, y.scale) << x.target;
     EXPECT_EQ(x.a, y.a) << x.target;
     EXPECT_EQ(x.b, y.b) << x.target;
+    EXPECT_EQ(x.magnitude, y.magnitude) << x.target;
   }
 }
 
@@ -108,8 +109,9 @@ TEST(AdapterFiles, PrefixesOfEveryTree) {
 
 // Written, read and written again in each format, an adapter keeps every bit.
 TEST(AdapterFiles, RoundTripsLoseNothing) {
-  for (const char* name : {"plain", "mlx", "multimodal"}) {
+  for (const char* name : {"plain", "mlx", "multimodal", "dora", "mlx-dora"}) {
     const AdapterFile file = load_adapter(kAdapters / name);
+    EXPECT_EQ(summary_of(file).dora, std::string_view(name).ends_with("dora"));
     ScratchFolder peft, mlx, again;
     write_peft_adapter(file, peft.path());
     expect_same(load_adapter(peft.path()), file);
@@ -117,7 +119,7 @@ TEST(AdapterFiles, RoundTripsLoseNothing) {
     expect_same(load_adapter(mlx.path()), file);
     write_peft_adapter(load_adapter(mlx.path()), again.path());
     EXPECT_EQ(again.read("adapter_model.safetensors"), peft.read("adapter_model.safetensors"));
-    if (file.multimodal) continue;
+    if (file.multimodal || has_magnitudes(file.adapter)) continue;
     write_gguf_adapter(file, read_config(kGolden / "gemma3-v5"), again.path() / "x.gguf");
     expect_same(load_adapter(again.path() / "x.gguf"), file);
   }
@@ -173,9 +175,11 @@ TEST(AdapterFiles, AreReplacedOnlyWhenAsked) {
 
 TEST(AdapterFiles, OfAnotherBaseAreRefusedByName) {
   Model model = load_model(kGolden / "gemma2-gqa");
-  const std::string error = error_of(
-      [&] { attach(load_adapter(kAdapters / "plain").adapter, 1, model.config, model.weights); });
-  EXPECT_TRUE(error.starts_with("the adapter does not fit this model: model.layers.0.")) << error;
+  const std::string error =
+      error_of([&] { load_and_attach(kAdapters / "plain", 1, model.config, model.weights); },
+               kAdapters.string());
+  EXPECT_TRUE(error.starts_with("/plain: the adapter does not fit this model: model.layers.0."))
+      << error;
   EXPECT_NE(error.find("made for a matrix [64, 48], the model's is ["), std::string::npos);
   EXPECT_NE(error.find("model.layers.6.mlp.up_proj: the model has no such matrix"),
             std::string::npos)
@@ -194,7 +198,7 @@ TEST(AdapterFiles, ConfigurationsThatCannotBe) {
   const std::string kPlain = "/adapter_config.json: field ";
   const BrokenConfig cases[] = {
       {"plain", R"({"peft_type": "LOHA"})", "'peft_type': 'LOHA', expected \"LORA\""},
-      {"plain", R"({"use_dora": true})", "'use_dora': true, expected plain LoRA"},
+      {"plain", R"({"use_qalora": true})", "'use_qalora': true, expected LoRA or DoRA"},
       {"plain", R"({"bias": "all"})", "'bias': 'all', expected \"none\""},
       {"plain", R"({"modules_to_save": ["lm_head"]})",
        "'modules_to_save': [\"lm_head\"], expected plain LoRA"},
@@ -206,7 +210,8 @@ TEST(AdapterFiles, ConfigurationsThatCannotBe) {
       {"plain", R"({"alpha_pattern": {"q_proj": "x"}})",
        "'alpha_pattern.q_proj': expected a number"},
       {"plain", R"({"lora_alpha": "8"})", "'lora_alpha': expected a number, found \"8\""},
-      {"mlx", R"({"fine_tune_type": "dora"})", "'fine_tune_type': 'dora', expected \"lora\""},
+      {"mlx", R"({"fine_tune_type": "full"})",
+       "'fine_tune_type': 'full', expected \"lora\" or \"dora\""},
   };
   for (const BrokenConfig& c : cases) {
     ScratchFolder folder;
@@ -285,7 +290,7 @@ TEST(AdapterFiles, FactorsThatCannotBe) {
             "expected matrices of layers alone");
   EXPECT_EQ(renamed("base_model.model.lm_head.weight"),
             "tensor 'base_model.model.lm_head.weight': is not known, expected "
-            "base_model.model.PATH.lora_A.weight or .lora_B.weight");
+            "base_model.model.PATH.lora_A.weight or .lora_B.weight or .lora_magnitude_vector");
   for (const char* path : {"vision_tower.layers.0.mlp.down_proj", "model.layers.0.mlp.router",
                            "model.layers.-1.mlp.down_proj", "model.layers.00.mlp.down_proj",
                            "model.layers.99999999999.mlp.down_proj", "lm_head"})
@@ -297,6 +302,60 @@ TEST(AdapterFiles, FactorsThatCannotBe) {
             "tensor 'base_model.model.model.layers.0.mlp.gate_proj.lora_A.weight': is the same "
             "factor as "
             "'base_model.model.model.language_model.layers.0.mlp.gate_proj.lora_A.weight'");
+}
+
+TEST(AdapterFiles, LengthsOfRowsThatCannotBe) {
+  const auto fault = [&](const char* name, const char* file, const char* patch,
+                         const std::function<void(Stored&)>& change) {
+    ScratchFolder folder;
+    copy_adapter(name, folder);
+    Json config = Json::parse(folder.read("adapter_config.json"));
+    config.merge_patch(Json::parse(patch));
+    folder.write("adapter_config.json", config.dump());
+    rewrite(folder, file, change);
+    return error_of([&] { load_adapter(folder.path()); }, folder.path().string());
+  };
+  constexpr const char* kPeft = "adapter_model.safetensors";
+  constexpr const char* kMlx = "adapters.safetensors";
+  const auto nothing = [](Stored&) {};
+  const std::string path = "base_model.model.model.layers.0.mlp.down_proj";
+  const std::string start = "/adapter_model.safetensors: tensor '" + path;
+  EXPECT_EQ(fault("dora", kPeft, R"({"use_dora": false})", nothing),
+            "/adapter_model.safetensors: tensor 'base_model.model.model.layers.0.self_attn.q_proj."
+            "lora_magnitude_vector': is of DoRA, which the configuration does not say it is");
+  EXPECT_NE(fault("plain", kPeft, R"({"use_dora": true})", nothing).find("lengths of the rows are"),
+            std::string::npos);
+  EXPECT_NE(
+      fault("mlx", kMlx, R"({"fine_tune_type": "dora"})", nothing).find("lengths of the rows"),
+      std::string::npos);
+  EXPECT_NE(fault("mlx-dora", kMlx, R"({"fine_tune_type": "lora"})", nothing).find("is of DoRA"),
+            std::string::npos);
+  EXPECT_EQ(fault("dora", kPeft, "{}", [](Stored& t) { t.erase(t.begin(), t.begin() + 2); }),
+            start + ".lora_magnitude_vector': factor A of the same matrix is missing");
+  const auto resized = [&](int64_t rows, std::vector<int64_t> shape) {
+    return fault("dora", kPeft, "{}", [&](Stored& t) {
+      t[2].declaration.shape = std::move(shape);
+      t[2].values.resize(static_cast<size_t>(rows));
+    });
+  };
+  EXPECT_EQ(resized(48, {48, 1}),
+            start + ".lora_magnitude_vector': shape [48, 1], expected a vector");
+  // The order is that of the layers, where the attention is first.
+  EXPECT_EQ(resized(40, {40}), start + ".lora_magnitude_vector': has 40 values, but '" + path +
+                                   ".lora_B.weight' has 48 rows");
+}
+
+TEST(AdapterFiles, DoraHasNoPlaceInGguf) {
+  ScratchFolder to;
+  const Config config = read_config(kGolden / "gemma3-v5");
+  EXPECT_EQ(error_of(
+                [&] {
+                  save_adapter(load_adapter(kAdapters / "dora"), AdapterFormat::kGguf,
+                               to.path() / "x.gguf", false, &config);
+                },
+                to.path().string()),
+            "/x.gguf: the adapter is of DoRA, which GGUF has no place for");
+  EXPECT_TRUE(to.names().empty());
 }
 
 TEST(AdapterFiles, RanksThatTheConfigurationDenies) {

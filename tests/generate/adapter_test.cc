@@ -61,7 +61,9 @@ TEST(Adapters, LogitsAreThoseOfPeftAndMlx) {
   for (const auto& [name, model] : {std::pair{"plain", "gemma3-v5"},
                                     {"patterns", "gemma3-v5"},
                                     {"multimodal", "gemma3-mm"},
-                                    {"mlx", "mlx-4bit-g64"}}) {
+                                    {"dora", "gemma3-v5"},
+                                    {"mlx", "mlx-4bit-g64"},
+                                    {"mlx-dora", "mlx-4bit-g64"}}) {
     const auto expected = values<float>(kAdapters / "logits.safetensors", name);
     const auto without = load(model, {});
     const size_t tokens = expected.size() / static_cast<size_t>(without->config().vocab_size);

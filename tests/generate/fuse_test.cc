@@ -99,6 +99,17 @@ TEST(Fuse, DenseWeightsTakeTheUpdateInTheirType) {
   EXPECT_EQ(same, std::ssize(before) - 49);
 }
 
+// A row gets another length, of which half is asked for, beside a plain update.
+TEST(Fuse, DoraBesidePlain) {
+  ScratchFolder folder;
+  const fs::path f32 = folder.path() / "f32", out = folder.path() / "out";
+  convert_folder(kGolden / "gemma3-v5", f32, {.dtype = "f32", .threads = 1});
+  const AdapterUse dora{kAdapters / "dora", 0.5}, plain{kAdapters / "plain"};
+  fuse(f32, out, {.adapters = {dora, plain}, .threads = 1});
+  EXPECT_LT(distance(logits(out), logits(f32, {dora, plain})), 1e-5);
+  EXPECT_GT(distance(logits(out), logits(f32, {plain})), 1e-2);
+}
+
 TEST(Fuse, QuantisedWeightsKeepTheirFormat) {
   for (const char* name : {"mlx-4bit-g64", "mlx-4bit-g32-mixed", "mlx-8bit-g128"}) {
     ScratchFolder folder;

@@ -139,13 +139,17 @@ TEST_F(OpsGradients, EmbedOfTokensThatComeTwice) {
       4);
 }
 
-// y = x wᵀ and what two adapters add, which see x with a part of it dropped out.
+// y = x wᵀ and what two adapters add, which see x with a part of it dropped out; the second may be
+// of DoRA.
 struct AdaptedMatrix {
   Matrix w, a[2], b[2], y;
+  Matrix magnitude = {};
+  std::vector<float> inverse_norm;
   Linear linear;
   static constexpr float kScales[] = {1.5f, -0.75f};
+  static constexpr float kStrength = 0.6f;
 
-  AdaptedMatrix(Leaves& leaves, int64_t tokens, int64_t rows, int64_t cols)
+  AdaptedMatrix(Leaves& leaves, int64_t tokens, int64_t rows, int64_t cols, bool dora)
       : w(leaves.add(rows, cols)), y(leaves.add(tokens, rows, 0)) {
     linear = WeightMatrix{
         .rows = rows, .cols = cols, .data = reinterpret_cast<const std::byte*>(w.data)};
@@ -156,7 +160,22 @@ struct AdaptedMatrix {
       linear.low_rank.push_back(
           {.a = a[i].data, .b = b[i].data, .rank = rank, .scale = kScales[i]});
     }
+    if (!dora) return;
+    magnitude = leaves.add(1, rows, 2);
+    for (int64_t i = 0; i < rows; ++i)
+      inverse_norm.push_back(0.5f + 0.1f * static_cast<float>(i % 7));
+    linear.low_rank[1].strength = kStrength;
+    linear.low_rank[1].magnitude = magnitude.data;
+    linear.low_rank[1].inverse_norm = inverse_norm.data();
   }
+
+  std::vector<Matrix> inputs() const {
+    std::vector<Matrix> all = {w, a[0], b[0], a[1], b[1]};
+    if (magnitude.data != nullptr) all.push_back(magnitude);
+    return all;
+  }
+  // Of x, the inputs, and the masks of what the adapters see.
+  Doubles definition(const Doubles& x, const Doubles* in, const Doubles* masks) const;
 };
 
 // [rows, n] from x [rows, k] and w [n, k]
@@ -171,10 +190,31 @@ Doubles product(const Doubles& x, const Doubles& w, size_t k) {
   return y;
 }
 
-TEST_F(OpsGradients, MatmulWithAdaptersAndDropout) {
-  constexpr int64_t kTokens = 6, kCols = 20;
-  for (const double rate : {0.0, 0.4}) {
-    SCOPED_TRACE(rate);
+Doubles AdaptedMatrix::definition(const Doubles& x, const Doubles* in, const Doubles* masks) const {
+  const auto cols = static_cast<size_t>(w.cols), rows = static_cast<size_t>(w.rows);
+  const Doubles base = product(x, in[0], cols);
+  Doubles result = base;
+  for (size_t i : {0, 1}) {
+    Doubles seen = x;
+    for (size_t j = 0; j < seen.size(); ++j) seen[j] *= masks[i][j];
+    const Doubles added = product(product(seen, in[1 + 2 * i], cols), in[2 + 2 * i], i + 2);
+    for (size_t j = 0; j < result.size(); ++j) {
+      const double change = double{kScales[i]} * added[j];
+      if (i == 0 || inverse_norm.empty()) {
+        result[j] += change;
+      } else {
+        const double gain = in[5][j % rows] * double{inverse_norm[j % rows]};
+        result[j] += double{kStrength} * (gain * (base[j] + change) - base[j]);
+      }
+    }
+  }
+  return result;
+}
+
+class MatmulGradients : public OpsGradients {
+ protected:
+  void check_matmul(double rate, bool dora) {
+    constexpr int64_t kTokens = 6, kCols = 20;
     tape.set_dropout(rate, 11);
     // The masks that the products will draw, in the order they ask.
     Tape same;
@@ -187,10 +227,11 @@ TEST_F(OpsGradients, MatmulWithAdaptersAndDropout) {
       masks.emplace_back(ones.begin(), ones.end());
     }
     const Matrix x = leaves.add(kTokens, kCols);
-    AdaptedMatrix first(leaves, kTokens, 9, kCols), second(leaves, kTokens, 17, kCols);
+    const AdaptedMatrix first(leaves, kTokens, 9, kCols, dora);
+    const AdaptedMatrix second(leaves, kTokens, 17, kCols, false);
     std::vector<Matrix> inputs = {x};
     for (const AdaptedMatrix* m : {&first, &second})
-      inputs.insert(inputs.end(), {m->w, m->a[0], m->b[0], m->a[1], m->b[1]});
+      for (const Matrix& input : m->inputs()) inputs.push_back(input);
     check(
         inputs,
         [&] {
@@ -199,24 +240,35 @@ TEST_F(OpsGradients, MatmulWithAdaptersAndDropout) {
           return std::vector{first.y, second.y};
         },
         [&](const auto& in) {
-          Doubles results;
-          for (size_t m : {0, 1}) {
-            const Doubles* part = &in[1 + 5 * m];
-            Doubles y = product(in[0], part[0], kCols);
-            for (size_t i : {0, 1}) {
-              Doubles seen = in[0];
-              for (size_t j = 0; j < seen.size(); ++j) seen[j] *= masks[2 * m + i][j];
-              const Doubles added =
-                  product(product(seen, part[1 + 2 * i], kCols), part[2 + 2 * i], i + 2);
-              for (size_t j = 0; j < y.size(); ++j)
-                y[j] += double{AdaptedMatrix::kScales[i]} * added[j];
-            }
-            results.insert(results.end(), y.begin(), y.end());
-          }
+          Doubles results = first.definition(in[0], &in[1], &masks[0]);
+          const Doubles more = second.definition(in[0], &in[1 + first.inputs().size()], &masks[2]);
+          results.insert(results.end(), more.begin(), more.end());
           return results;
         },
         2 * kCols);
+    if (rate > 0) return;
+    // What runs without a tape is the same.
+    const Matrix again = leaves.add(kTokens, kCols), y = leaves.add(kTokens, 9, 0);
+    matmul(ex, again, first.linear, y);
+    std::vector<Doubles> values = {doubles_of(again)};
+    for (const Matrix& input : first.inputs()) values.push_back(doubles_of(input));
+    const Doubles want = first.definition(values[0], &values[1], &masks[0]);
+    for (size_t i = 0; i < want.size(); ++i)
+      ASSERT_NEAR(y.data[i], want[i], std::ldexp(2.0 * kCols, -24) * 20);
   }
+};
+
+TEST_F(MatmulGradients, WithAdapters) {
+  check_matmul(0, false);
+}
+TEST_F(MatmulGradients, WithAdaptersAndDropout) {
+  check_matmul(0.4, false);
+}
+TEST_F(MatmulGradients, WithDora) {
+  check_matmul(0, true);
+}
+TEST_F(MatmulGradients, WithDoraAndDropout) {
+  check_matmul(0.4, true);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct Way {
   std::vector<std::string> targets;
   double dropout;
   int checkpoint_layers;
+  bool dora = false;
 };
 
 class TapeMemoryTest : public ::testing::TestWithParam<std::tuple<const char*, Way>> {};
@@ -36,7 +37,7 @@ TEST_P(TapeMemoryTest, IsForecast) {
   FullWeights weights(c, model.weights, [&](std::string_view) { return way.full; });
   Adapter adapter;
   if (!way.full) {
-    adapter = make_lora(c, {.rank = 3, .targets = way.targets});
+    adapter = make_lora(c, {.rank = 3, .dora = way.dora, .targets = way.targets});
     attach(adapter, 1, c, model.weights);
   }
   AdapterWeights factors(adapter);
@@ -55,7 +56,7 @@ TEST_P(TapeMemoryTest, IsForecast) {
   pass.run({tokens, targets, lengths}, 1);
 
   const auto trained = [&](const std::string& matrix) {
-    Trained t{.values = way.full};
+    Trained t{.values = way.full, .dora = way.dora};
     for (const AdapterMatrix& m : adapter.matrices)
       if (matrix == m.target + ".weight") t.adapter_rank = m.rank;
     return t;
@@ -69,7 +70,9 @@ const Way kWays[] = {{true, {}, 0, 0},
                      {true, {}, 0, 2},
                      {false, {}, 0, 0},
                      {false, {}, 0.1, 0},
-                     {false, {"q_proj", "mlp.down*"}, 0, 1}};
+                     {false, {"q_proj", "mlp.down*"}, 0, 1},
+                     {false, {}, 0.1, 0, true},
+                     {false, {"k_proj", "mlp.down*"}, 0, 2, true}};
 
 INSTANTIATE_TEST_SUITE_P(Models, TapeMemoryTest,
                          ::testing::Combine(::testing::Values("gemma1-mqa", "gemma2-gqa",

@@ -124,6 +124,44 @@ INSTANTIATE_TEST_SUITE_P(Methods, TrainerTest,
                                            TrainMethod::kRelora, TrainMethod::kRank1),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
+class DoraTest : public TrainerTest {};
+
+TEST_P(DoraTest, LearnsAndGoesOnAsIfItHadNeverStopped) {
+  TrainOptions whole = options("whole");
+  whole.dora = true;
+  whole.learning_rate = 1e-2;
+  whole.dropout = 0.1;
+  std::vector<double> losses;
+  train(whole, {}, {{}, [&](const TrainStep& s) { losses.push_back(s.loss); }});
+  EXPECT_LT(losses.back(), 0.9 * losses.front());
+
+  TrainOptions parts = whole;
+  parts.run = folder_.path() / "parts";
+  std::stop_source stop;
+  EXPECT_THROW(train(parts, {{}, stop.get_token()},
+                     {{},
+                      [&](const TrainStep& s) {
+                        if (s.step == 4) stop.request_stop();
+                      }}),
+               Error);
+  parts.resume = true;
+  parts.threads = 1;
+  train(parts);
+  EXPECT_EQ(state_of(parts.run), state_of(whole.run));
+  const fs::path adapter = "adapter/adapter_model.safetensors";
+  EXPECT_EQ(contents(parts.run / adapter), contents(whole.run / adapter));
+  EXPECT_NE(contents(whole.run / adapter).find("lora_magnitude_vector"), std::string::npos);
+}
+
+TEST_P(DoraTest, IsOfLoraAlone) {
+  TrainOptions o = options("run");
+  o.dora = true;
+  o.method = TrainMethod::kFull;
+  EXPECT_EQ(error_of([&] { train(o); }), "--dora: is of --method lora, found full");
+}
+
+INSTANTIATE_TEST_SUITE_P(Lora, DoraTest, ::testing::Values(TrainMethod::kLora));
+
 class TrainRefusalTest : public TrainerTest {};
 
 TEST_P(TrainRefusalTest, AResumeWithOtherOptionsNamesThem) {
