@@ -32,7 +32,7 @@ CLI::Option* number(CLI::App& verb, const char* flags, T& value, const char* hel
 void add_run(CLI::App& verb, Options& o) {
   verb.add_option("--data", o.data,
                   "What to learn from: a .jsonl file (text; prompt and completion; or messages), a "
-                  "folder with train.jsonl and valid.jsonl, or a plain text file")
+                  "folder with train.jsonl and valid.jsonl (or .txt), or a plain text file")
       ->type_name("PATH")
       ->required()
       ->group("Run");

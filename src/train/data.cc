@@ -84,13 +84,18 @@ TrainingData divided(const ReadSource& read, bool text, const DataOptions& optio
 
 TrainingData open_folder(const fs::path& folder, const Tokenizer& tokenizer,
                          const DataOptions& options, ThreadPool& pool, const Watch& watch) {
-  const fs::path train = folder / "train.jsonl", valid = folder / "valid.jsonl";
-  if (!fs::exists(train)) fail("{}: no train.jsonl in this folder", folder.string());
-  const ReadSource read = read_jsonl(train, tokenizer, options, pool, watch);
-  if (!fs::exists(valid)) return divided(read, false, options, train.string());
+  const bool text = !fs::exists(folder / "train.jsonl");
+  const fs::path train = folder / (text ? "train.txt" : "train.jsonl");
+  const fs::path valid = folder / (text ? "valid.txt" : "valid.jsonl");
+  if (!fs::exists(train)) fail("{}: no train.jsonl or train.txt in this folder", folder.string());
+  if (!text && fs::exists(folder / "train.txt"))
+    fail("{}: both a train.jsonl and a train.txt in this folder", folder.string());
+  const auto reader = text ? read_text : read_jsonl;
+  const ReadSource read = reader(train, tokenizer, options, pool, watch);
+  if (!fs::exists(valid)) return divided(read, text, options, train.string());
   if (options.valid_fraction > 0)
     fail_usage("valid-fraction: {} given, but {} is there", options.valid_fraction, valid.string());
-  const ReadSource other = read_jsonl(valid, tokenizer, options, pool, watch);
+  const ReadSource other = reader(valid, tokenizer, options, pool, watch);
   TrainingData data;
   data.train = dataset_of(read, read.sequences, train.string());
   data.valid = dataset_of(other, other.sequences, valid.string());

@@ -83,7 +83,7 @@ TEST_F(Data, FilesThatAreNotData) {
   scratch.write("t.json", "[]");
   EXPECT_EQ(refused("t.json"), "t.json: one JSON document");
   std::filesystem::create_directory(scratch.path() / "d");
-  EXPECT_EQ(refused("d"), "d: no train.jsonl in this folder");
+  EXPECT_EQ(refused("d"), "d: no train.jsonl or train.txt in this folder");
   scratch.write("t.txt", "one\ntwo\n\xfe\n");
   EXPECT_EQ(refused("t.txt"), "t.txt:3: not valid UTF-8");
 }
