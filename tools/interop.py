@@ -30,6 +30,7 @@ from pathlib import Path
 import torch
 from interop_adapters import check_adapters
 from interop_hub import check_hub
+from interop_train import check_training
 from safetensors.torch import load_file
 
 BOUND_F32 = 1e-4
@@ -173,6 +174,11 @@ def check_all_adapters(checks: Checks, lapidary: Lapidary, name: str, work: Path
     check_adapters(checks, lapidary, work, positions)
 
 
+def check_all_training(checks: Checks, lapidary: Lapidary, name: str, work: Path, _positions: int):
+    """Runs of `train`, against PEFT and TensorBoard."""
+    check_training(checks, lapidary, work)
+
+
 def check_quality(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
     """Perplexity in windows and divergence of two bfloat16 checkpoints, against transformers and numpy."""
     from golden_common import load_reference
@@ -299,6 +305,7 @@ def main():
     runs += [(check_transformers, preset, args.positions) for preset in args.preset or PRESETS]
     runs.append((check_gguf_folder, "tiny.gguf", args.positions))
     runs.append((check_all_adapters, "adapters", args.positions))
+    runs.append((check_all_training, "training", args.positions))
     runs.append((check_quality, (args.preset or PRESETS)[0], args.positions))
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))
