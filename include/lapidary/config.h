@@ -2,6 +2,7 @@
 // What config.json says of a Gemma model. Field names are those of HF's config.json.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -52,6 +53,8 @@ struct Config {
   bool post_norms() const {
     return family != Family::kGemma1;
   }  // norms after attention and MLP too
+  // sqrt(D), by which embeddings are multiplied.
+  float embed_scale() const { return std::sqrt(static_cast<float>(hidden_size)); }
   int q_dim() const { return num_attention_heads * head_dim; }
   int kv_dim() const { return num_key_value_heads * head_dim; }
   bool is_sliding(int layer) const {

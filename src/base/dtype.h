@@ -45,6 +45,11 @@ constexpr std::string_view name_of(DType type) {
   return "?";
 }
 
+// PyTorch's name for a type of weights.
+constexpr const char* torch_name(DType type) {
+  return type == DType::kBF16 ? "bfloat16" : type == DType::kF16 ? "float16" : "float32";
+}
+
 constexpr bool is_float(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }

@@ -64,9 +64,7 @@ class LossOnData {
         matrices_.push_back({i * layers_ + static_cast<size_t>(layer), &m, m.b});
       }
     read(o);
-    backprop_ = std::make_unique<Backprop>(
-        ex_, model_.config, model_.weights,
-        static_cast<float>(std::sqrt(static_cast<double>(model_.config.hidden_size))), longest_, 0);
+    backprop_ = std::make_unique<Backprop>(ex_, model_.config, model_.weights, longest_, 0);
     for (WeightedMatrix& m : matrices_)
       backprop_->tape().track(m.matrix->b.data(), std::ssize(m.b), m.gradient.data());
   }

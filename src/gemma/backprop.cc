@@ -26,12 +26,11 @@ class Recording {
 
 }  // namespace
 
-Backprop::Backprop(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
-                   int64_t max_rows, int checkpoint_layers)
+Backprop::Backprop(Executor& ex, const Config& config, const Weights& weights, int64_t max_rows,
+                   int checkpoint_layers)
     : ex_(ex),
       config_(config),
       weights_(weights),
-      embed_scale_(embed_scale),
       group_(checkpoint_layers > 0 ? checkpoint_layers : config.num_hidden_layers),
       state_(config, max_rows),
       gradients_(config, max_rows) {
@@ -70,7 +69,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
   const Dropout start = tape_.dropout();
   std::vector<uint64_t> keys;  // of the dropout, at each checkpoint
 
-  embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
+  embed(ex_, batch.tokens, weights_.embed_tokens, config_.embed_scale(), state_.x);
   for (size_t i = 0; i < checkpoints_.size(); ++i) {
     checkpoints_[i].assign(state_.x.data, state_.x.data + state_.x.size());
     keys.push_back(tape_.dropout().key);
@@ -92,7 +91,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
     tape_.backward();
   }
   if (!checkpoints_.empty()) {
-    embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
+    embed(ex_, batch.tokens, weights_.embed_tokens, config_.embed_scale(), state_.x);
     tape_.backward();
   }
   tape_.set_dropout(end.rate, end.key);
@@ -104,7 +103,7 @@ Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
   const Recording recording(ex_, tape_);
   const Dropout dropout = tape_.dropout();
   tape_.set_dropout(0, 0);
-  embed(ex_, batch.tokens, weights_.embed_tokens, embed_scale_, state_.x);
+  embed(ex_, batch.tokens, weights_.embed_tokens, config_.embed_scale(), state_.x);
   for (int layer = 0; layer < layers(); ++layer) {
     run_layers(layer, layer + 1, watch);
     tape_.clear();

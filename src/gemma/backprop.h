@@ -61,8 +61,8 @@ class Backprop {
   // many layers at a time, counted from the last: of the ones before, only the input of every so
   // many is kept, and their forward pass is done again. Less memory, up to a third more time, the
   // same bits. Config, weights and executor must outlive this.
-  Backprop(Executor& ex, const Config& config, const Weights& weights, float embed_scale,
-           int64_t max_rows, int checkpoint_layers);
+  Backprop(Executor& ex, const Config& config, const Weights& weights, int64_t max_rows,
+           int checkpoint_layers);
 
   Tape& tape() { return tape_; }
 
@@ -88,7 +88,6 @@ class Backprop {
   Executor& ex_;
   const Config& config_;
   const Weights& weights_;
-  float embed_scale_;
   int group_;  // layers whose records are kept at once
   State state_, gradients_;
   Tape tape_;

@@ -168,12 +168,11 @@ std::vector<float> logits_of(const Model& model, std::span<const Token> tokens, 
   auto pool = std::make_shared<KvBlockPool>(KvCache::block_bytes(config, KvType::kF32));
   KvCache cache(config, KvType::kF32, pool);
   const Segment segment{&cache, std::ssize(tokens)};
-  const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   state.observer = [&](const std::string&, Matrix) {  // lets go of what was read so far
     watch.throw_if_stopped();
     model.release_pages();
   };
-  forward(executor, config, model.weights, scale, {&segment, 1}, tokens, state);
+  forward(executor, config, model.weights, config.embed_scale(), {&segment, 1}, tokens, state);
   std::vector<float> logits(tokens.size() * static_cast<size_t>(config.vocab_size));
   const Matrix all{logits.data(), std::ssize(tokens), config.vocab_size};
   head_in_pieces(model, state.h, all, executor);

@@ -36,10 +36,9 @@ std::string settings_text(const FolderOptions& options) {
 }
 
 // What config.json is to say of the type of the weights; empty: what it says already.
-std::string torch_name(const FolderOptions& options, DType source) {
-  if (!options.dtype.empty()) return dtype_option(options.dtype).torch_name;
-  if (!options.dequantize) return "";
-  return source == DType::kBF16 ? "bfloat16" : source == DType::kF16 ? "float16" : "float32";
+std::string declared_type(const FolderOptions& options, DType source) {
+  if (!options.dtype.empty()) return torch_name(dtype_option(options.dtype));
+  return options.dequantize ? torch_name(source) : "";
 }
 
 ConversionMemory memory_of(const Model& model, const ConversionPlan& plan, bool check, int threads,
@@ -239,7 +238,7 @@ Conversion write_folder(Model& model, const ConversionPlan& plan, const fs::path
   Staging staging(out);
   const Provenance provenance =
       provenance_of(model, settings, [&](int64_t) { watch.throw_if_stopped(); });
-  write_other_parts(model, in, staging.path(), plan, torch_name(options, model.dtype));
+  write_other_parts(model, in, staging.path(), plan, declared_type(options, model.dtype));
   write_readme(in, staging.path(), provenance);
   std::vector<std::vector<TensorDeclaration>> groups;
   for (const PlannedTensor& tensor : plan.tensors) groups.push_back(declare(tensor));

@@ -50,11 +50,7 @@ Listing list_gguf_tensors(const Model& model) {
     for (float& x : norm) x -= 1;
     list.norms.push_back(std::move(norm));
     const std::vector<float>& values = list.norms.back();
-    add(name,
-        {.rows = 1,
-         .cols = std::ssize(values),
-         .data = reinterpret_cast<const std::byte*>(values.data())},
-        {std::ssize(values)});
+    add(name, dense_matrix(values.data(), 1, std::ssize(values)), {std::ssize(values)});
   };
   visit_tensors(model.config, model.weights,
                 [&](const std::string& name, const auto& field, int64_t, int64_t) {
@@ -148,7 +144,7 @@ Storage storage_of(const WeightMatrix& m) {
 ConversionPlan plan_conversion(const Model& model, const FolderOptions& options,
                                const std::string& where) {
   std::optional<DType> dtype;
-  if (!options.dtype.empty()) dtype = dtype_option(options.dtype).dtype;
+  if (!options.dtype.empty()) dtype = dtype_option(options.dtype);
   Listing list = model.gguf ? list_gguf_tensors(model) : list_folder_tensors(model, where);
   const bool was_quantized =
       std::ranges::any_of(list_matrices(model), [](const auto* m) { return m->quantized(); });
@@ -205,7 +201,7 @@ ConversionPlan plan_copy(const Model& model, bool dequantize, const std::string&
   ConversionPlan plan;
   for (PlannedTensor& tensor : list.tensors) {
     tensor.after = tensor.before;
-    if (model.gguf) tensor.after = {0, 0, dtype_option(dtype_from_gguf(model)).dtype};
+    if (model.gguf) tensor.after = {0, 0, dtype_option(dtype_from_gguf(model))};
     if (dequantize) tensor.after = {0, 0, tensor.after.dtype};
     if (model.gguf && tensor.matrix.quantized() && !dequantize)
       throw Error(ErrorKind::kUsage,

@@ -73,9 +73,9 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
       options.kv_type.value_or(options.compute == Compute::kExact ? KvType::kF32 : KvType::kBF16);
   impl->kv_pool = std::make_shared<KvBlockPool>(KvCache::block_bytes(config, impl->kv_type));
   // The reference multiplies by sqrt(D) rounded to the type it computes in.
-  const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
-  impl->embed_scale =
-      options.compute == Compute::kExact ? scale : rounded_to(impl->model.dtype, scale);
+  impl->embed_scale = options.compute == Compute::kExact
+                          ? config.embed_scale()
+                          : rounded_to(impl->model.dtype, config.embed_scale());
 
   impl->choose_threads();
   impl->executor = std::make_unique<Executor>(

@@ -16,10 +16,10 @@ void check_affine_options(int bits, int group_size) {
     fail_usage("group-size: {} given, expected 32, 64 or 128", group_size);
 }
 
-DTypeOption dtype_option(const std::string& name) {
-  if (name == "bf16") return {DType::kBF16, "bfloat16"};
-  if (name == "f16") return {DType::kF16, "float16"};
-  if (name == "f32") return {DType::kF32, "float32"};
+DType dtype_option(const std::string& name) {
+  if (name == "bf16") return DType::kBF16;
+  if (name == "f16") return DType::kF16;
+  if (name == "f32") return DType::kF32;
   fail_usage("dtype: '{}' given, expected bf16, f16 or f32", name);
 }
 

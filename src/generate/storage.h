@@ -23,12 +23,8 @@ struct Storage {
 // Throws Error{kUsage}.
 void check_affine_options(int bits, int group_size);
 
-// A value of --dtype, and PyTorch's name for it. Throws Error{kUsage}.
-struct DTypeOption {
-  DType dtype;
-  const char* torch_name;
-};
-DTypeOption dtype_option(const std::string& name);
+// A value of --dtype: "bf16", "f16" or "f32". Throws Error{kUsage}.
+DType dtype_option(const std::string& name);
 
 // "a.b" of the tensor "a.b.weight".
 std::string module_path(std::string_view tensor);

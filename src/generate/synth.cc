@@ -131,8 +131,8 @@ void check_empty(const std::filesystem::path& folder) {
 
 void synthesize(const Config& config, const SynthOptions& options,
                 const std::filesystem::path& folder, const Watch& watch) {
-  const DTypeOption type = dtype_option(options.dtype);
-  const Storage matrices{options.bits, options.group_size, type.dtype};
+  const DType type = dtype_option(options.dtype);
+  const Storage matrices{options.bits, options.group_size, type};
   const std::vector<Part> parts = list_parts(config);
   check_options(options, parts);
   check_empty(folder);
@@ -151,7 +151,7 @@ void synthesize(const Config& config, const SynthOptions& options,
   write_file(folder / "generation_config.json", generation_config_json(generation_config(config)));
   std::optional<QuantizationSpec> quantization;
   if (options.bits != 0) quantization = {{options.bits, options.group_size}, {}};
-  write_config(OrderedJson::parse(config_json(config, type.torch_name)), folder, quantization, "");
+  write_config(OrderedJson::parse(config_json(config, torch_name(type))), folder, quantization, "");
   cleanup.disarm();
 }
 

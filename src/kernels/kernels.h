@@ -91,6 +91,10 @@ struct WeightMatrix {
     return rows * (row_bytes() + (affine() ? 2 * row_groups() * size_of(dtype) : 0));
   }
 };
+// A matrix of f32 that lies in memory.
+inline WeightMatrix dense_matrix(const float* data, int64_t rows, int64_t cols) {
+  return {.rows = rows, .cols = cols, .data = reinterpret_cast<const std::byte*>(data)};
+}
 // A matrix of blocks; `cols` is whole blocks.
 constexpr WeightMatrix block_matrix(WeightFormat format, int64_t rows, int64_t cols,
                                     const std::byte* data) {

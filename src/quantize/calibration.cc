@@ -89,11 +89,10 @@ ResidualStream::ResidualStream(const Config& config, const Weights& weights, Win
       state_(config, kCalibrationWindow),
       pool_(std::make_shared<KvBlockPool>(KvCache::block_bytes(config, KvType::kF32))),
       x_(static_cast<size_t>(count_tokens(windows_) * config.hidden_size)) {
-  const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   int64_t first = 0;
   for (const auto& window : windows_) {
     const int64_t count = std::ssize(window);
-    embed(executor_, window, weights.embed_tokens, scale, rows(first, count));
+    embed(executor_, window, weights.embed_tokens, config.embed_scale(), rows(first, count));
     first += count;
   }
 }

@@ -60,10 +60,6 @@ void matmul_rounded(Executor& ex, Matrix x, std::span<const Product> products) {
                });
 }
 
-WeightMatrix dense(const float* data, int64_t rows, int64_t cols) {
-  return {.rows = rows, .cols = cols, .data = reinterpret_cast<const std::byte*>(data)};
-}
-
 // change becomes strength * (gain (base + change) - base): what DoRA adds, of a product of factors.
 void to_change(Executor& ex, const LowRank& low, Matrix base, Matrix change) {
   ex.for_each(change.rows, change.cols, [&](int64_t first, int64_t last, int) {
@@ -88,9 +84,9 @@ void add_low_rank(Executor& ex, Matrix x, const Product& p) {
   if (magnitudes) std::copy_n(p.y.data, p.y.size(), base.data);
   for (const LowRank& low : p.w.low_rank) {
     const Matrix inner{memory, x.rows, low.rank};
-    matmul(ex, x, dense(low.a, low.rank, p.w.cols), inner);
+    matmul(ex, x, dense_matrix(low.a, low.rank, p.w.cols), inner);
     for (int64_t i = 0; i < inner.size(); ++i) inner.data[i] *= low.scale;
-    matmul(ex, inner, dense(low.b, p.w.rows, low.rank), outer);
+    matmul(ex, inner, dense_matrix(low.b, p.w.rows, low.rank), outer);
     if (low.magnitude != nullptr) to_change(ex, low, base, outer);
     add(ex, p.y, outer);
   }
@@ -122,7 +118,7 @@ LowRankRecord low_rank_forward(Executor& ex, Matrix x, const LowRank& low, Matri
   Tape& tape = *ex.tape;
   LowRankRecord r{low, x, tape.room(x.rows, low.rank), tape.next_dropout()};
   if (r.dropout.rate > 0) r.x = tape.keep(x), r.dropout.apply(r.x);
-  gemm_rows(ex, r.x, dense(low.a, low.rank, x.cols), r.inner);
+  gemm_rows(ex, r.x, dense_matrix(low.a, low.rank, x.cols), r.inner);
   for (int64_t i = 0; i < r.inner.size(); ++i) r.inner.data[i] *= low.scale;
   const Strided b(low.b, y.cols, low.rank, low.rank);
   gemm(ex, r.inner, b.transposed(), y, Into::kAdd);

@@ -27,9 +27,7 @@ Parameter FullWeights::add_matrix(Linear& matrix) {
   AlignedVector<float>& values = values_.emplace_back(size);
   for (int64_t row = 0; row < matrix.rows; ++row)
     best_kernels().dequantize_row(matrix, row, values.data() + row * matrix.cols);
-  static_cast<WeightMatrix&>(matrix) = {.rows = matrix.rows,
-                                        .cols = matrix.cols,
-                                        .data = reinterpret_cast<const std::byte*>(values.data())};
+  static_cast<WeightMatrix&>(matrix) = dense_matrix(values.data(), matrix.rows, matrix.cols);
   return {.name = {},
           .value = values,
           .grad = gradients_.emplace_back(size),

@@ -14,10 +14,6 @@ namespace lapidary {
 
 namespace {
 
-const char* torch_name(DType dtype) {
-  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
-}
-
 // The tensors of a model one after another, as rows of f32.
 class TensorWriter {
  public:

@@ -72,6 +72,12 @@ void check(const TrainOptions& o) {
   if (restarts && o.reset_every < 1)
     fail_usage("--reset-every: {} given, expected the steps between restarts", o.reset_every);
   if (o.warm_start < 0) fail_usage("--warm-start: {} is negative", o.warm_start);
+  const bool jagged = o.schedule == "jagged" || o.schedule.empty();
+  if (o.method == TrainMethod::kRelora && jagged && o.warm_start % o.reset_every != 0)
+    fail_usage(
+        "--warm-start: {} is no multiple of --reset-every {}: the rate would not fall where "
+        "adapters are merged",
+        o.warm_start, o.reset_every);
   if (o.checkpoint_layers < -1)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
   if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
@@ -208,10 +214,8 @@ void Trainer::choose_parameters() {
   optimizer_.reset();  // before the next ones take memory
   backprop_.reset();
   optimizer_ = make_optimizer(optimizer_options(o_), method_->parameters());
-  backprop_ = std::make_unique<Backprop>(
-      ex_, model_.config, model_.weights,
-      static_cast<float>(std::sqrt(static_cast<double>(model_.config.hidden_size))),
-      o_.micro_batch * o_.sequence_length, o_.checkpoint_layers);
+  backprop_ = std::make_unique<Backprop>(ex_, model_.config, model_.weights,
+                                         o_.micro_batch * o_.sequence_length, o_.checkpoint_layers);
   for (const Parameter& p : method_->parameters())
     backprop_->tape().track(p.value.data(), p.size(), p.grad.data());
 }

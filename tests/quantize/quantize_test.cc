@@ -95,8 +95,7 @@ PassResult logits_of(const Config& config, const Weights& weights, const std::ve
   const auto pool = std::make_shared<KvBlockPool>(KvCache::block_bytes(config, KvType::kF32));
   KvCache cache(config, KvType::kF32, pool);
   const Segment segment{&cache, std::ssize(tokens)};
-  forward(executor, config, weights, std::sqrt(static_cast<float>(config.hidden_size)),
-          {&segment, 1}, tokens, state);
+  forward(executor, config, weights, config.embed_scale(), {&segment, 1}, tokens, state);
   run.logits.resize(tokens.size() * static_cast<size_t>(config.vocab_size));
   head(executor, config, weights, state.h,
        {run.logits.data(), std::ssize(tokens), config.vocab_size});

@@ -42,7 +42,6 @@ struct Case {
   std::vector<Token> tokens, targets;
   std::vector<int64_t> lengths;
   Executor ex;
-  float embed_scale;
 
   explicit Case(const std::string& name, int threads = 1, const Kernels& kernels = best_kernels())
       : model(load_model(golden(name))),
@@ -50,14 +49,12 @@ struct Case {
         tokens(values<int32_t>(SafetensorsFile::open(golden(name) / "golden.safetensors"), "ids")),
         targets(tokens.begin() + 1, tokens.end()),
         lengths{std::ssize(tokens)},
-        ex(kernels, threads),
-        embed_scale(std::sqrt(static_cast<float>(model.config.hidden_size))) {
+        ex(kernels, threads) {
     targets.push_back(kNoTarget);
   }
   Documents documents() const { return {tokens, targets, lengths}; }
   Backprop backprop(int checkpoint_layers) {
-    return Backprop(ex, model.config, model.weights, embed_scale, std::ssize(tokens),
-                    checkpoint_layers);
+    return Backprop(ex, model.config, model.weights, std::ssize(tokens), checkpoint_layers);
   }
   // The gradients of the mean loss, one parameter after another.
   std::vector<float> gradients(int checkpoint_layers, Loss* loss = nullptr) {

@@ -42,8 +42,7 @@ TEST(Dora, GradientsAreThoseOfPeft) {
   const std::vector<int64_t> lengths = {kTokens};
 
   Executor ex(best_kernels(), 2);
-  Backprop backprop(ex, model.config, model.weights,
-                    std::sqrt(static_cast<float>(model.config.hidden_size)), kTokens, 0);
+  Backprop backprop(ex, model.config, model.weights, kTokens, 0);
   for (const Parameter& p : weights.parameters())
     backprop.tape().track(p.value.data(), p.size(), p.grad.data());
   const Loss loss = backprop.run({tokens, targets, lengths}, 1.0f / (kTokens - 1));

@@ -47,7 +47,7 @@ TEST_P(TapeMemoryTest, IsForecast) {
   std::iota(tokens.begin(), tokens.end(), 3);
   const std::vector<int64_t> lengths = {32, 16};
   Executor ex(best_kernels(), 1);
-  Backprop pass(ex, c, model.weights, 1, kRows, way.checkpoint_layers);
+  Backprop pass(ex, c, model.weights, kRows, way.checkpoint_layers);
   pass.tape().set_dropout(way.dropout, 1);
   for (const Parameter& p : weights.parameters())
     pass.tape().track(p.value.data(), p.size(), p.grad.data());
