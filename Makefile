@@ -9,6 +9,8 @@
 #   make bench-peers  the same model through llama.cpp, transformers and mlx-lm beside lapidary (installs them, 6 GB);
 #                  PRESET=gemma-3-270m, ARGS="-p 128 -n 32"
 #   make interop   compare with transformers and mlx-lm on real shapes (installs them, 6 GB)
+#   make tiny      train the built-in model again, from random weights, on CORPUS=tinyshakespeare.txt
+#   make experiments-train  compare the ways of training on CORPUS=tinyshakespeare.txt: docs/experiments/training.md
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
 #   make fuzz      each fuzz target for FUZZ_SECONDS (60)
 #   make install   into PREFIX (/usr/local)
@@ -19,8 +21,9 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 PRESET ?= gemma-3-270m
 ARGS ?= -p 128 -n 32
+CORPUS ?= tinyshakespeare.txt
 
-.PHONY: demo test build setup setup-build download bench bench-peers interop check fuzz install clean
+.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments-train check fuzz install clean
 .DEFAULT_GOAL := build
 
 setup-build:
@@ -57,6 +60,12 @@ interop: build
 	@tools/setup.sh interop
 	@tools/fetch_tokenizers.sh build
 	@tools/interop.sh build
+
+tiny: build
+	@tools/tiny.sh build $(CORPUS)
+
+experiments-train: build
+	@python3 tools/experiments_train.py --corpus $(CORPUS)
 
 check:
 	@tools/setup.sh check
