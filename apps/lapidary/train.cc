@@ -154,9 +154,7 @@ TrainOptions options_of(const Options& o) {
   options.run = o.run;
   options.method = train_method(o.method);
   options.packing = !o.no_packing;
-  options.directions = o.directions == "random"    ? Directions::kRandom
-                       : o.directions == "aligned" ? Directions::kAligned
-                                                   : Directions::kTop;
+  options.directions = train_directions(o.directions);
   return options;
 }
 

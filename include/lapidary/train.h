@@ -34,6 +34,9 @@ enum class Directions : uint8_t {
   kAligned,  // random combinations of the gradient's rows
   kTop,      // its largest singular directions, by power iteration
 };
+// "random", "aligned" or "top". Throws Error{kUsage}.
+Directions train_directions(std::string_view name);
+std::string_view name_of(Directions directions);
 
 struct TrainOptions {
   std::filesystem::path model;

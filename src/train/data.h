@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "lapidary/progress.h"
@@ -30,6 +31,8 @@ enum class LongDocuments : uint8_t {
   kTruncate,  // its first tokens are used
   kSplit,     // one sequence after another; each but the first has a <bos> put before
 };
+// "refuse", "truncate" or "split". Throws Error{kUsage}.
+LongDocuments long_documents(std::string_view name);
 
 struct DataOptions {
   int64_t sequence_length = 512;  // tokens, <bos> included; at least 2

@@ -17,18 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const char* name_of(Directions directions) {
-  switch (directions) {
-    case Directions::kRandom:
-      return "random";
-    case Directions::kAligned:
-      return "aligned";
-    case Directions::kTop:
-      return "top";
-  }
-  return "";
-}
-
 // What may differ between a run and its resumption: it changes how the run goes on, not what it
 // computes up to a step.
 const std::set<std::string> kFree = {"threads", "save_every", "eval_every", "checkpoint_layers",

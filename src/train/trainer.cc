@@ -29,28 +29,6 @@
 
 namespace lapidary {
 
-TrainMethod train_method(std::string_view name) {
-  if (name == "full") return TrainMethod::kFull;
-  if (name == "lora") return TrainMethod::kLora;
-  if (name == "relora") return TrainMethod::kRelora;
-  if (name == "rank1") return TrainMethod::kRank1;
-  fail_usage("'{}' is not a method of training: full, lora, relora or rank1", name);
-}
-
-std::string_view name_of(TrainMethod method) {
-  switch (method) {
-    case TrainMethod::kFull:
-      return "full";
-    case TrainMethod::kLora:
-      return "lora";
-    case TrainMethod::kRelora:
-      return "relora";
-    case TrainMethod::kRank1:
-      return "rank1";
-  }
-  return "";
-}
-
 namespace {
 
 constexpr uint64_t kDropoutSeed = 0x64726f70;
@@ -81,13 +59,6 @@ void check(const TrainOptions& o) {
   if (o.checkpoint_layers < -1)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
   if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
-}
-
-LongDocuments long_documents(const std::string& name) {
-  if (name == "refuse") return LongDocuments::kRefuse;
-  if (name == "truncate") return LongDocuments::kTruncate;
-  if (name == "split") return LongDocuments::kSplit;
-  fail_usage("--long-documents: '{}' is none of refuse, truncate, split", name);
 }
 
 DataOptions data_options(const TrainOptions& o) {
