@@ -28,14 +28,14 @@ class Method {
   // are others than before: the optimizer and the tape are made anew.
   virtual bool choose(int64_t /*step*/) { return false; }
   // Called when `steps` steps are complete: the time to merge.
-  virtual void end(int64_t /*steps*/, Optimizer& /*optimizer*/) {}
+  virtual void end(int64_t /*steps*/, Optimizer& /*optimizer*/, Executor& /*ex*/) {}
   // Called with the gradients of a step, before the optimizer sees them.
   virtual void gradients(int64_t /*step*/, Executor& /*ex*/) {}
 
   // All values that a step may change, for saving and restoring.
   virtual std::vector<StateArray> state() = 0;
   // Puts what was trained into the run folder. Returns the path.
-  virtual std::filesystem::path write(const std::filesystem::path& run) = 0;
+  virtual std::filesystem::path write(const std::filesystem::path& run, Executor& ex) = 0;
 };
 
 // What of the options all methods read alike.

@@ -63,7 +63,7 @@ class FullMethod : public Method {
 
   std::span<const Parameter> parameters() const override { return weights_.parameters(); }
   std::vector<StateArray> state() override { return state_arrays(parameters()); }
-  fs::path write(const fs::path& run) override {
+  fs::path write(const fs::path& run, Executor& /*ex*/) override {
     write_model_folder(model_, folder_, run / "model");
     return run / "model";
   }
@@ -97,7 +97,7 @@ class LoraMethod : public Method {
 
   std::span<const Parameter> parameters() const override { return weights_.parameters(); }
   std::vector<StateArray> state() override { return state_arrays(parameters()); }
-  fs::path write(const fs::path& run) override {
+  fs::path write(const fs::path& run, Executor& /*ex*/) override {
     save_adapter({.adapter = adapter_, .base_model = folder_.string()}, AdapterFormat::kPeft,
                  run / "adapter", true);
     return run / "adapter";
@@ -125,6 +125,12 @@ class ReloraMethod : public Method {
         weights_(model.config, model.weights, [&](std::string_view name) {
           return o.warm_start > 0 || trained_beside(o, name) || adapted(name);
         }) {
+    // Both are in the order of visit_tensors.
+    size_t i = 0;
+    for (const AdapterMatrix& m : adapter_.matrices) {
+      while (weights_.parameters()[i].name != m.target + ".weight") ++i;
+      adapted_.push_back(i);
+    }
     choose_parameters();
   }
 
@@ -138,10 +144,10 @@ class ReloraMethod : public Method {
     return true;
   }
 
-  void end(int64_t steps, Optimizer& optimizer) override {
+  void end(int64_t steps, Optimizer& optimizer, Executor& ex) override {
     const int64_t after = steps - options_.warm_start;
     if (after <= 0 || after % options_.reset_every != 0) return;
-    merge();
+    merge(ex);
     restart_lora(adapter_, options_.seed, static_cast<uint64_t>(after / options_.reset_every));
     for (size_t i = 0; i < factors_.parameters().size(); ++i)
       optimizer.keep_largest(i, options_.prune);
@@ -153,8 +159,8 @@ class ReloraMethod : public Method {
     return list;
   }
 
-  fs::path write(const fs::path& run) override {
-    merge();
+  fs::path write(const fs::path& run, Executor& ex) override {
+    merge(ex);
     for (AdapterMatrix& m : adapter_.matrices) std::fill(m.b.begin(), m.b.end(), 0.0f);
     write_model_folder(model_, folder_, run / "model");
     return run / "model";
@@ -177,16 +183,15 @@ class ReloraMethod : public Method {
   }
 
   // w += scale * b a, in f32, one chain over the rank for each value.
-  void merge() {
-    Executor ex(best_kernels(), 1);
-    for (const AdapterMatrix& m : adapter_.matrices)
-      for (const Parameter& p : weights_.parameters()) {
-        if (p.name != m.target + ".weight") continue;
-        AlignedVector<float> scaled = m.b;
-        for (float& value : scaled) value *= static_cast<float>(m.scale);
-        gemm(ex, Strided(scaled.data(), p.rows, m.rank, m.rank),
-             Strided(m.a.data(), m.rank, p.cols, p.cols), {p.value.data(), p.cols}, Into::kAdd);
-      }
+  void merge(Executor& ex) {
+    for (size_t i = 0; i < adapter_.matrices.size(); ++i) {
+      const AdapterMatrix& m = adapter_.matrices[i];
+      const Parameter& p = weights_.parameters()[adapted_[i]];
+      AlignedVector<float> scaled = m.b;
+      for (float& value : scaled) value *= static_cast<float>(m.scale);
+      gemm(ex, Strided(scaled.data(), p.rows, m.rank, m.rank),
+           Strided(m.a.data(), m.rank, p.cols, p.cols), {p.value.data(), p.cols}, Into::kAdd);
+    }
   }
 
   const TrainOptions options_;
@@ -196,6 +201,7 @@ class ReloraMethod : public Method {
   Adapter adapter_;
   AdapterWeights factors_;
   FullWeights weights_;
+  std::vector<size_t> adapted_;  // of weights_, the matrix that each of the adapter's goes into
   std::vector<Parameter> parameters_;
   bool attached_ = false;
 };
@@ -247,7 +253,7 @@ class Rank1Method : public Method {
     return list;
   }
 
-  fs::path write(const fs::path& run) override {
+  fs::path write(const fs::path& run, Executor& /*ex*/) override {
     write_model_folder(model_, folder_, run / "model");
     return run / "model";
   }

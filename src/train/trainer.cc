@@ -277,7 +277,7 @@ TrainStep Trainer::step() {
                   position_.step + 1);
   const double lr = schedule_.lr(position_.step);
   optimizer_->step(method_->parameters(), lr, ex_);
-  method_->end(++position_.step, *optimizer_);
+  method_->end(++position_.step, *optimizer_, ex_);
   position_.data = batches_->position();
   position_.tokens += tokens;
   position_.seconds += clock.seconds();
@@ -348,7 +348,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
   result.seconds = position_.seconds;
   result.tokens = position_.tokens;
   result.tokens_per_second = static_cast<double>(position_.tokens) / position_.seconds;
-  if (ranks_.first()) result.output = method_->write(folder_.path());
+  if (ranks_.first()) result.output = method_->write(folder_.path(), ex_);
   result.rank = ranks_.rank();
   return result;
 }
