@@ -12,9 +12,9 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "blend/factorwise.h"
-#include "blend/low_rank.h"
 #include "gemma/adapter_file.h"
 #include "gemma/adapter_parts.h"
+#include "gemma/low_rank.h"
 #include "io/printable.h"
 
 namespace lapidary {

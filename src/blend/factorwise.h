@@ -7,7 +7,7 @@
 
 #include "lapidary/blend.h"
 
-#include "blend/low_rank.h"
+#include "gemma/low_rank.h"
 
 namespace lapidary {
 

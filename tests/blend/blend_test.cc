@@ -10,8 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "base/float16.h"
-#include "blend/low_rank.h"
 #include "gemma/adapter_file.h"
+#include "gemma/low_rank.h"
 #include "io/safetensors.h"
 #include "io/test_files.h"
 

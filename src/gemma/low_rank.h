@@ -28,7 +28,17 @@ struct Factors {
 // The sum of the terms, factors side by side; weights and scales are in `a`, as PEFT puts them.
 Factors side_by_side(std::span<const Term> terms);
 
-// The nearest product of rank at most `rank`: singular values go into b. Costs O((N + K) R^2).
+// u diag(values) vᵀ: singular values, largest first, and orthonormal columns.
+struct SingularParts {
+  Eigen::MatrixXd u;       // [N, n]
+  Eigen::VectorXd values;  // [n]
+  Eigen::MatrixXd v;       // [K, n]
+};
+
+// Of b a, n = min(N, K, R). Costs O((N + K) R^2).
+SingularParts singular_parts(const Factors& product);
+
+// The nearest product of rank at most `rank`: singular values go into b.
 // `dropped` and `total` grow by the squares of the singular values that were left out, and of all.
 Factors truncated(const Factors& product, int64_t rank, double& dropped, double& total);
 

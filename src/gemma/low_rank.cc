@@ -1,4 +1,4 @@
-#include "blend/low_rank.h"
+#include "gemma/low_rank.h"
 
 #include <algorithm>
 
@@ -68,16 +68,21 @@ Factors side_by_side(std::span<const Term> terms) {
   return sum;
 }
 
-Factors truncated(const Factors& product, int64_t rank, double& dropped, double& total) {
+SingularParts singular_parts(const Factors& product) {
   const Decomposed b = decompose(product.b), a = decompose(product.a.transpose());
   const Eigen::BDCSVD<MatrixXd> svd(b.r * a.r.transpose(),
                                     Eigen::ComputeThinU | Eigen::ComputeThinV);
-  const Eigen::VectorXd& values = svd.singularValues();
+  return {b.q * svd.matrixU(), svd.singularValues(), a.q * svd.matrixV()};
+}
+
+Factors truncated(const Factors& product, int64_t rank, double& dropped, double& total) {
+  const SingularParts parts = singular_parts(product);
+  const Eigen::VectorXd& values = parts.values;
   const int64_t kept = std::min(rank, static_cast<int64_t>(values.size()));
   total += values.squaredNorm();
   dropped += values.tail(values.size() - kept).squaredNorm();
-  return {b.q * svd.matrixU().leftCols(kept) * values.head(kept).asDiagonal(),
-          (a.q * svd.matrixV().leftCols(kept)).transpose()};
+  return {parts.u.leftCols(kept) * values.head(kept).asDiagonal(),
+          parts.v.leftCols(kept).transpose()};
 }
 
 // By the eigenvectors of the smaller Gram matrix, in 40 % of the time of a singular value
