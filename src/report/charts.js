@@ -7,7 +7,7 @@
   function config(chart) {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue("--" + name).trim();
-    const accents = ["accent", "accent2", "accent3", "accent4"].map(colour);
+    const accents = ["accent", ...[2, 3, 4, 5, 6, 7].map((i) => "accent" + i)].map(colour);
     const bars = chart.kind === "bars";
     let drawnSeries = 0;
     const datasets = chart.series.map((series) => {
@@ -19,7 +19,7 @@
         label: series.name, data: points, borderColor: own,
         backgroundColor: bars && series.limit ? own + "55" : own,
         borderDash: series.limit ? [6, 4] : [], borderWidth: bars ? 0 : 2,
-        pointRadius: series.limit ? 0 : 4, tension: 0, maxBarThickness: 26,
+        pointRadius: series.limit || points.length > 40 ? 0 : 4, tension: 0, maxBarThickness: 26,
       };
     });
     const axis = (title) => ({
@@ -29,6 +29,7 @@
     });
     const value = axis(chart.y), along = axis(chart.x);
     if (bars) along.grid.display = false; else along.type = "linear";
+    if (chart.log) value.type = "logarithmic";
     return {
       type: bars ? "bar" : "line",
       data: { labels: bars ? chart.labels : undefined, datasets },

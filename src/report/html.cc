@@ -1,5 +1,8 @@
 #include "report/html.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "report/assets.h"
@@ -19,6 +22,7 @@ Json to_json(const Chart& chart) {
           {"x", chart.x_title},
           {"y", chart.y_title},
           {"labels", chart.labels},
+          {"log", chart.log_y},
           {"series", series}};
 }
 
@@ -44,6 +48,31 @@ std::string table_html(const ReportTable& table) {
     html += "</tr>\n";
   }
   return html + "</tbody></table></div>\n";
+}
+
+// From nothing at the least value to a tint that text can still be read on at the largest.
+std::string heat_map_html(const HeatMap& map) {
+  double least = INFINITY, most = -INFINITY;
+  for (const auto& row : map.values)
+    for (const double value : row)
+      if (std::isfinite(value)) least = std::min(least, value), most = std::max(most, value);
+  std::string html = fmt::format(
+      "<figure><figcaption>{}</figcaption><div class=\"scroll\" tabindex=\"0\"><table "
+      "class=\"heat\">\n<thead><tr><th>{}</th>",
+      html_escape(map.title), html_escape(map.corner));
+  for (const std::string& column : map.columns)
+    html += fmt::format("<th class=\"n\">{}</th>", html_escape(column));
+  html += "</tr></thead>\n<tbody>\n";
+  for (size_t i = 0; i < map.rows.size(); ++i) {
+    html += fmt::format("<tr><th>{}</th>", html_escape(map.rows[i]));
+    for (const double value : map.values[i])
+      html += !std::isfinite(value)
+                  ? "<td></td>"
+                  : fmt::format("<td style=\"--heat:{:.0f}%\">{:.3g}</td>",
+                                most > least ? 55 * (value - least) / (most - least) : 0, value);
+    html += "</tr>\n";
+  }
+  return html + "</tbody></table></div></figure>\n";
 }
 
 std::string comparison_html(const TextComparison& c) {
@@ -102,6 +131,7 @@ std::string html_page(const Report& report) {
         html_escape(chart.title), bars > 0 ? 7 + bars : 24, html_escape(chart.title));
     charts.push_back(to_json(chart));
   }
+  for (const HeatMap& map : report.heat_maps) body += heat_map_html(map);
   body += table_html(report.table);
   for (const TextComparison& comparison : report.comparisons) body += comparison_html(comparison);
   for (const std::string& note : report.notes)

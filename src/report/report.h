@@ -33,6 +33,16 @@ struct Chart {
   std::string y_title = {};
   std::vector<std::string> labels = {};  // of bars
   std::vector<Series> series = {};
+  bool log_y = false;  // of lines: y is positive, and drawn by its logarithm
+};
+
+// A table of numbers whose cells are tinted by their size; on the page only.
+struct HeatMap {
+  std::string title;
+  std::string corner = {};  // what the rows are
+  std::vector<std::string> columns = {};
+  std::vector<std::string> rows = {};
+  std::vector<std::vector<double>> values = {};  // [rows][columns]; NaN: nothing there
 };
 
 // Two answers to a question, side by side; on the page only.
@@ -49,6 +59,7 @@ struct Report {
   std::vector<std::pair<std::string, std::string>> facts = {};  // name and value
   ReportTable table = {};
   std::vector<Chart> charts = {};
+  std::vector<HeatMap> heat_maps = {};
   std::vector<TextComparison> comparisons = {};
   std::vector<std::string> notes = {};  // sentences below the table, on the page only
   // What json, jsonl and csv print: an array of objects that have the same keys.

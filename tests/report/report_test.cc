@@ -1,5 +1,6 @@
 #include "report/report.h"
 
+#include <cmath>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -76,6 +77,22 @@ TEST(Html, APageWithoutChartsHasNoScriptAndOneWithThemLoadsNothing) {
   size_t ends = 0;
   for (size_t at = 0; (at = page.find("</script>", at)) != std::string::npos; ++at) ++ends;
   EXPECT_EQ(ends, 2u);
+}
+
+TEST(Html, AHeatMapTintsCellsFromTheLeastToTheLargest) {
+  Report report = sample();
+  report.heat_maps.push_back({.title = "Heat & rank",
+                              .corner = "layer",
+                              .columns = {"q", "k"},
+                              .rows = {"0", "1"},
+                              .values = {{1, 3}, {2, NAN}}});
+  const std::string page = render(report, ReportFormat::kHtml);
+  EXPECT_NE(page.find("<figcaption>Heat &amp; rank</figcaption>"), std::string::npos);
+  EXPECT_NE(
+      page.find("<tr><th>0</th><td style=\"--heat:0%\">1</td><td style=\"--heat:55%\">3</td>"),
+      std::string::npos);
+  EXPECT_NE(page.find("<tr><th>1</th><td style=\"--heat:28%\">2</td><td></td></tr>"),
+            std::string::npos);
 }
 
 }  // namespace
