@@ -52,6 +52,8 @@ void add_run(CLI::App& verb, Options& o) {
          "Steps between saved states (0: at the end, and when stopped)", "Run");
   number(verb, "--eval-every", o.train.eval_every, "Steps between validations (0: at the end)",
          "Run");
+  number(verb, "--rank-every", o.train.rank_every,
+         "Steps between measurements of the rank of each matrix' update (0: none)", "Run");
   number(verb, "--seed", o.train.seed, "Of the order of the data, adapters and dropout (0)", "Run");
   verb.add_flag("--json", o.json, "Print one JSON document")->group("Run");
 }
@@ -144,6 +146,7 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary train --method full --data book.txt -o run --lr 3e-4\n"
       "  lapidary train --method relora --warm-start 500 --reset-every 500 \\\n"
       "      --iters 3000 --data book.txt -o run\n"
+      "  lapidary train --method rank1 --rank-every 100 --data book.txt -o run\n"
       "  lapidary train ... -o run --resume");
 }
 

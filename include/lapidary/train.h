@@ -82,6 +82,8 @@ struct TrainOptions {
   int64_t merge_every = 1;    // of rank1: steps that share their directions
   Directions directions = Directions::kTop;
 
+  int64_t rank_every = 0;  // steps between measurements of what the updates are; 0: none
+
   int threads = 0;  // 0: one per core
   // Keep what so many layers leave for their way back, and compute those before again, so many at a
   // time; 0: keep all; -1: what fits.
@@ -96,7 +98,7 @@ struct TrainMemory {
   int64_t micro_batch = 0;
   int checkpoint_layers = 0;
   int64_t weights = 0;      // the files; mapped, so that the system may drop and reread pages
-  int64_t trained = 0;      // f32 values and gradients
+  int64_t trained = 0;      // f32 values and gradients, and what rank_every keeps of them
   int64_t optimizer = 0;    // its state
   int64_t activations = 0;  // with their gradients, what the way back needs, and logits
   int64_t program = 0;      // tokenizer, data, buffers of products
@@ -138,6 +140,7 @@ struct TrainEvents {
 //
 //   config.json     the options
 //   metrics.jsonl   a line for each step: TrainStep, peak_rss_bytes
+//   ranks.jsonl     with rank_every, a line for each matrix at each measurement (docs/training.md)
 //   state/          weights, optimizer and position in the data, of the last save
 //   adapter/ or model/   what was trained, in the end
 //

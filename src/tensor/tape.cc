@@ -30,6 +30,12 @@ void Tape::track(const float* values, int64_t n, float* gradients) {
   ranges_.insert(next, range);
 }
 
+void Tape::untrack(const float* values) {
+  const auto range = std::ranges::find(ranges_, values, &Range::begin);
+  LAPIDARY_CHECK(range != ranges_.end(), "only what is tracked is untracked");
+  ranges_.erase(range);
+}
+
 float* Tape::gradient(const float* value) const {
   auto range = std::upper_bound(ranges_.begin(), ranges_.end(), value,
                                 [](const float* p, const Range& r) { return p < r.begin; });

@@ -33,6 +33,8 @@ class Tape {
   // The gradients of the `n` values at `values` are at `gradients`, and start at zero. Both are the
   // caller's, and longer-lived. Values that nobody tracks are constants.
   void track(const float* values, int64_t n, float* gradients);
+  // Makes constants again of the values that begin there.
+  void untrack(const float* values);
   // Where the gradient of the value at this address is; nullptr for a constant.
   float* gradient(const float* value) const;
   Matrix gradient(Matrix values) const { return {gradient(values.data), values.rows, values.cols}; }

@@ -91,6 +91,14 @@ int64_t directions_bytes(const TrainOptions& o, int64_t rows, int64_t cols) {
   return rank * (rows + cols) * int64_t{sizeof(float)};
 }
 
+// Of --rank-every, for a matrix: the update at the last measurement, and in a measured step copies
+// of values and whole gradients (update_cosine.h), or the gradient of what does not move.
+int64_t measured_bytes(const TrainOptions& o, bool moves, int64_t size) {
+  if (o.rank_every == 0) return 0;
+  const int64_t copies = !moves ? 1 : o.method == TrainMethod::kRank1 ? 3 : 2;
+  return copies * size * int64_t{sizeof(float)};
+}
+
 }  // namespace
 
 TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t now) {
@@ -111,6 +119,9 @@ TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t n
                   } else if (trained.beside(name)) {
                     beside.add(name, rows, cols);
                   }
+                  const bool moves = trained.values(name);
+                  if (cols > 0 && !is_embedding(name) && (moves || trained.adapter(name)))
+                    memory.trained += measured_bytes(o, moves, rows * cols);
                   if (o.method == TrainMethod::kRank1 && trained.targets.contains(name))
                     memory.trained += directions_bytes(o, rows, cols);
                 });

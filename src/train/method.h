@@ -15,6 +15,7 @@
 #include "train/lora.h"
 #include "train/optimizer.h"
 #include "train/parameter.h"
+#include "train/trained_matrix.h"
 
 namespace lapidary {
 
@@ -31,6 +32,11 @@ class Method {
   virtual void end(int64_t /*steps*/, Optimizer& /*optimizer*/, Executor& /*ex*/) {}
   // Called with the gradients of a step, before the optimizer sees them.
   virtual void gradients(int64_t /*step*/, Executor& /*ex*/) {}
+
+  // What becomes of the model's matrices, embeddings left out. Valid while the method lives.
+  virtual std::vector<TrainedMatrix> matrices() const = 0;
+  // How often, in `steps` steps, factors were merged into the weights and begun anew.
+  virtual int64_t merges(int64_t /*steps*/) const { return 0; }
 
   // All values that a step may change, for saving and restoring.
   virtual std::vector<StateArray> state() = 0;

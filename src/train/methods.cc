@@ -31,6 +31,18 @@ std::vector<StateArray> state_arrays(std::span<const Parameter> parameters) {
   return list;
 }
 
+// The matrices among the parameters.
+std::vector<TrainedMatrix> trained_matrices(std::span<const Parameter> parameters) {
+  std::vector<TrainedMatrix> list;
+  for (const Parameter& p : parameters) {
+    if (!p.matrix()) continue;
+    const std::string name = p.name.substr(0, p.name.rfind(".weight"));
+    list.push_back(
+        {.name = name, .rows = p.rows, .cols = p.cols, .value = p.value, .grad = p.grad});
+  }
+  return list;
+}
+
 }  // namespace
 
 LoraOptions lora_options(const TrainOptions& o) {
@@ -62,6 +74,7 @@ class FullMethod : public Method {
         weights_(model.config, model.weights, [](std::string_view) { return true; }) {}
 
   std::span<const Parameter> parameters() const override { return weights_.parameters(); }
+  std::vector<TrainedMatrix> matrices() const override { return trained_matrices(parameters()); }
   std::vector<StateArray> state() override { return state_arrays(parameters()); }
   fs::path write(const fs::path& run, Executor& /*ex*/) override {
     write_model_folder(model_, folder_, run / "model");
@@ -96,6 +109,15 @@ class LoraMethod : public Method {
   }
 
   std::span<const Parameter> parameters() const override { return weights_.parameters(); }
+  std::vector<TrainedMatrix> matrices() const override {
+    std::vector<TrainedMatrix> list;
+    for (const AdapterMatrix& m : adapter_.matrices)
+      list.push_back({.name = m.target,
+                      .rows = std::ssize(m.b) / m.rank,
+                      .cols = std::ssize(m.a) / m.rank,
+                      .factors = &m});
+    return list;
+  }
   std::vector<StateArray> state() override { return state_arrays(parameters()); }
   fs::path write(const fs::path& run, Executor& /*ex*/) override {
     save_adapter({.adapter = adapter_, .base_model = folder_.string()}, AdapterFormat::kPeft,
@@ -145,12 +167,25 @@ class ReloraMethod : public Method {
   }
 
   void end(int64_t steps, Optimizer& optimizer, Executor& ex) override {
-    const int64_t after = steps - options_.warm_start;
-    if (after <= 0 || after % options_.reset_every != 0) return;
+    const int64_t merged = merges(steps);
+    if (merged == merges(steps - 1)) return;
     merge(ex);
-    restart_lora(adapter_, options_.seed, static_cast<uint64_t>(after / options_.reset_every));
+    restart_lora(adapter_, options_.seed, static_cast<uint64_t>(merged));
     for (size_t i = 0; i < factors_.parameters().size(); ++i)
       optimizer.keep_largest(i, options_.prune);
+  }
+
+  std::vector<TrainedMatrix> matrices() const override {
+    std::vector<TrainedMatrix> list = trained_matrices(weights_.parameters());
+    auto next = list.begin();  // the adapter's are in the same order
+    for (const AdapterMatrix& m : adapter_.matrices) {
+      next = std::ranges::find(next, list.end(), m.target, &TrainedMatrix::name);
+      next->factors = &m;
+    }
+    return list;
+  }
+  int64_t merges(int64_t steps) const override {
+    return std::max<int64_t>(0, steps - options_.warm_start) / options_.reset_every;
   }
 
   std::vector<StateArray> state() override {
@@ -234,6 +269,16 @@ class Rank1Method : public Method {
         projections_[i].choose(ex, options_.directions, options_.rank, g, options_.seed, draw);
       projections_[i].apply(ex, g);
     }
+  }
+
+  std::vector<TrainedMatrix> matrices() const override {
+    std::vector<TrainedMatrix> list = trained_matrices(parameters());
+    for (TrainedMatrix& m : list) m.projected = true;
+    return list;
+  }
+  // Of each choice of directions, in the words of one-step LoRA.
+  int64_t merges(int64_t steps) const override {
+    return (steps + options_.merge_every - 1) / options_.merge_every;
   }
 
   // Directions that outlive a step are part of it.

@@ -37,6 +37,20 @@ void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& 
         "resume with the same options, or begin another run");
 }
 
+// Opens a file of records to append to, without those after `step`.
+std::ofstream open_lines(const fs::path& file, int64_t step) {
+  std::string kept;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_discarded() || json.value("step", step + 1) > step) break;
+    kept += line + "\n";
+  }
+  in.close();
+  write_file(file, kept);
+  return std::ofstream(file, std::ios::app);
+}
+
 }  // namespace
 
 OrderedJson to_json(const TrainOptions& o) {
@@ -80,6 +94,7 @@ OrderedJson to_json(const TrainOptions& o) {
           {"prune", o.prune},
           {"merge_every", o.merge_every},
           {"directions", name_of(o.directions)},
+          {"rank_every", o.rank_every},
           {"threads", o.threads},
           {"checkpoint_layers", o.checkpoint_layers},
           {"max_memory", o.max_memory}};
@@ -101,7 +116,8 @@ int64_t RunFolder::micro_batch(const fs::path& run) {
   return JsonObject(json, config.string()).integer("micro_batch");
 }
 
-RunFolder::RunFolder(const TrainOptions& options) : path_(options.run) {
+RunFolder::RunFolder(const TrainOptions& options)
+    : path_(options.run), ranked_(options.rank_every > 0) {
   if (options.resume) {
     const fs::path config = config_to_resume(path_);
     compare(read_ordered_json_file(config), to_json(options), config);
@@ -156,17 +172,8 @@ void RunFolder::save(const RunPosition& position, std::vector<StateArray> arrays
 }
 
 void RunFolder::begin_metrics(int64_t step) {
-  const fs::path file = path_ / "metrics.jsonl";
-  std::string kept;
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    const Json json = Json::parse(line, nullptr, false);
-    if (json.is_discarded() || json.value("step", step + 1) > step) break;
-    kept += line + "\n";
-  }
-  in.close();
-  write_file(file, kept);
-  metrics_.open(file, std::ios::app);
+  metrics_ = open_lines(path_ / "metrics.jsonl", step);
+  if (ranked_) ranks_ = open_lines(path_ / "ranks.jsonl", step);
   events_.emplace(path_);
 }
 
@@ -186,6 +193,12 @@ void RunFolder::log(const TrainStep& s) {
   for (const char* key : {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss"})
     if (json.contains(key)) scalars.emplace_back(key, json[key].get<double>());
   events_->add(s.step, scalars);
+}
+
+void RunFolder::log_ranks(std::span<const OrderedJson> lines) {
+  for (const OrderedJson& line : lines) ranks_ << line.dump() << "\n";
+  ranks_.flush();
+  if (!ranks_) fail_resource("{}: cannot write", (path_ / "ranks.jsonl").string());
 }
 
 void RunFolder::write_report() const {

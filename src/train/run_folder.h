@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,16 +47,19 @@ class RunFolder {
   // Replaces the state: the one before stays until this one is complete.
   void save(const RunPosition& position, std::vector<StateArray> arrays);
 
-  // Opens metrics.jsonl, without lines after `step`, and an event file.
+  // Opens metrics.jsonl and, where ranks are asked for, ranks.jsonl, without lines after `step`,
+  // and an event file.
   void begin_metrics(int64_t step);
   void log(const TrainStep& step);
+  void log_ranks(std::span<const OrderedJson> lines);
   void write_report() const;  // report.html
 
  private:
   std::filesystem::path state_file(int64_t step) const;
 
   std::filesystem::path path_;
-  std::ofstream metrics_;
+  bool ranked_;
+  std::ofstream metrics_, ranks_;
   std::optional<EventFile> events_;
 };
 

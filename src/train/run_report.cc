@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "train/rank_report.h"
 
 namespace lapidary {
 
@@ -83,6 +84,7 @@ Report run_report(const std::filesystem::path& run) {
         {.name = metric.title, .points = thinned(points_of(lines, metric.key, metric.scale))});
     report.charts.push_back(std::move(chart));
   }
+  add_ranks(read_lines(run / "ranks.jsonl"), report);
   if (lines.empty()) return report;
   const Json& last = lines.back();
   report.table.columns = {{"", false}, {"first step", true}, {"last step", true}};

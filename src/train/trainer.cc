@@ -23,6 +23,7 @@
 #include "train/gradients.h"
 #include "train/memory.h"
 #include "train/method.h"
+#include "train/rank_evolution.h"
 #include "train/ranks.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
@@ -59,6 +60,7 @@ void check(const TrainOptions& o) {
   if (o.checkpoint_layers < -1)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
   if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
+  if (o.rank_every < 0) fail_usage("--rank-every: {} is negative", o.rank_every);
 }
 
 DataOptions data_options(const TrainOptions& o) {
@@ -172,11 +174,15 @@ class Trainer {
   std::unique_ptr<BatchStream> batches_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Backprop> backprop_;
+  std::unique_ptr<RankEvolution> evolution_;  // where asked for
+  std::vector<double> cosines_;               // of the last step that it watched
 };
 
 std::vector<StateArray> Trainer::state() {
   std::vector<StateArray> arrays = method_->state();
   for (StateArray& array : optimizer_->state()) arrays.push_back(std::move(array));
+  if (evolution_)
+    for (StateArray& array : evolution_->state()) arrays.push_back(std::move(array));
   return arrays;
 }
 
@@ -192,6 +198,8 @@ void Trainer::choose_parameters() {
 }
 
 void Trainer::take_up() {
+  if (o_.rank_every > 0)
+    evolution_ = std::make_unique<RankEvolution>(o_, model_, method_->matrices());
   if (const auto saved = folder_.position()) {
     position_ = *saved;
     if (position_.data_fingerprint != data_.fingerprint)
@@ -264,8 +272,17 @@ TrainStep Trainer::step() {
   ranks_.add_up(counts);
   const auto targets = static_cast<int64_t>(counts[0]), tokens = static_cast<int64_t>(counts[1]);
   for (const Parameter& p : method_->parameters()) std::fill(p.grad.begin(), p.grad.end(), 0.0f);
+  std::unique_ptr<UpdateCosines> update;
+  if (evolution_ && evolution_->due(position_.step + 1))
+    update = evolution_->watch_step(backprop_->tape());
   double nats = gradients(batches, targets).nats;
   ranks_.add_up({&nats, 1});
+  if (update) {
+    for (const std::span<float> gradient : update->own_gradients())
+      ranks_.begin_adding_up(gradient);
+    ranks_.finish();
+    update->before_step();
+  }
   method_->gradients(position_.step, ex_);
   const double norm = o_.max_grad_norm > 0
                           ? clip_gradients(method_->parameters(), o_.max_grad_norm, ex_.pool())
@@ -277,6 +294,7 @@ TrainStep Trainer::step() {
                   position_.step + 1);
   const double lr = schedule_.lr(position_.step);
   optimizer_->step(method_->parameters(), lr, ex_);
+  if (update && ranks_.first()) cosines_ = update->after_step(ex_.pool());
   method_->end(++position_.step, *optimizer_, ex_);
   position_.data = batches_->position();
   position_.tokens += tokens;
@@ -337,6 +355,9 @@ TrainResult Trainer::run(const TrainEvents& events) {
     if (data_.valid && (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)))
       result.valid_loss = done.valid_loss = valid_loss();
     if (ranks_.first()) {
+      if (evolution_ && evolution_->due(position_.step))
+        folder_.log_ranks(evolution_->measure(position_.step, method_->merges(position_.step),
+                                              cosines_, ex_.pool()));
       folder_.log(done);
       if (events.step) events.step(done);
     }

@@ -19,8 +19,8 @@ class Train(Case):
         self.run_folder = self.folder / "run"
         self.args = ("train", "-m", str(TINY), "--data", str(self.folder / "text.txt"), "-o", str(self.run_folder))
 
-    def lines(self):
-        return [json.loads(line) for line in (self.run_folder / "metrics.jsonl").read_text().splitlines()]
+    def lines(self, name="metrics.jsonl"):
+        return [json.loads(line) for line in (self.run_folder / name).read_text().splitlines()]
 
     def test_a_run(self):
         result = self.ok(*self.args, *SMALL, "--iters", "3", "--json", "-q")
@@ -39,6 +39,14 @@ class Train(Case):
         self.refused(1, "iterations: 3 then, 4 now", *self.args, *SMALL, "--iters", "4", "--resume")
         self.assertEqual(self.ok(*self.args, *SMALL, "--iters", "3", "--resume", "-q").returncode, 0)
 
+    def test_ranks(self):
+        self.ok(*self.args, *SMALL, "--iters", "3", "--rank-every", "2", "--targets", "q_proj", "-q")
+        lines = self.lines("ranks.jsonl")
+        self.assertEqual([line["step"] for line in lines], [2] * 7 + [3] * 7)
+        self.assertEqual(lines[8]["matrix"], "model.layers.1.self_attn.q_proj")
+        self.assertEqual({line["numerical_rank"] for line in lines}, {2})
+        self.assertIn("Effective rank after 3 steps", (self.run_folder / "report.html").read_text())
+
     def test_interrupted_and_resumed(self):
         args = (*self.args, *SMALL, "--iters", "100000", "--schedule", "constant")
         with subprocess.Popen([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -54,7 +62,7 @@ class Train(Case):
     @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
     def test_two_ranks_are_one_with_twice_the_batch(self):
         args = ("-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16", "--rank", "2",
-                "--iters", "3", "--lr", "1e-3", "-q", "-t", "1")
+                "--iters", "3", "--lr", "1e-3", "-q", "-t", "1", "--rank-every", "3")
         env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         mpirun = ("mpirun", "-n", "2", "--oversubscribe", BINARY)
 
@@ -65,7 +73,7 @@ class Train(Case):
             return result
 
         self.ok("train", *args, "-o", str(self.run_folder), "--batch-size", "4", "--method", "lora")
-        whole = self.lines()
+        whole, spectra = self.lines(), self.lines("ranks.jsonl")
         self.run_folder = self.folder / "ranks"
         shared = ("-o", str(self.run_folder), "--batch-size", "2", "--method", "lora")
         ranks(*shared)
@@ -75,6 +83,9 @@ class Train(Case):
             # Sums of a few hundred f32 terms in another order.
             self.assertAlmostEqual(two["loss"], one["loss"], delta=1e-6)
             self.assertAlmostEqual(two["grad_norm"] / one["grad_norm"], 1, delta=1e-5)
+        # Adam's steps are signs at first, which such sums may turn.
+        for one, two in zip(spectra, self.lines("ranks.jsonl"), strict=True):
+            self.assertAlmostEqual(two["update_cosine"], one["update_cosine"], delta=1e-3)
         self.assertIn("holds a run already", ranks(*shared, code=1).stderr)
         ranks(*shared, "--resume")
 
@@ -83,6 +94,7 @@ class Train(Case):
         self.refused(2, "does not divide", *self.args, "--batch-size", "4", "--micro-batch", "3")
         self.refused(2, "fits none of", *self.args, "--targets", "qproj")
         self.refused(2, "--reset-every", *self.args, "--method", "relora")
+        self.refused(2, "--rank-every", *self.args, "--rank-every", "-1")
         self.refused(1, "nope", "train", "-m", str(TINY), "--data", "/nope", "-o", str(self.folder / "other"))
 
 

@@ -10,6 +10,7 @@
 #include "lapidary/error.h"
 #include "lapidary/train.h"
 
+#include "base/json.h"
 #include "io/test_files.h"
 
 namespace lapidary {
@@ -34,6 +35,15 @@ std::string state_of(const fs::path& run) {
   for (const auto& entry : fs::directory_iterator(run / "state"))
     if (entry.path().extension() == ".safetensors") return contents(entry.path());
   return {};
+}
+
+constexpr size_t kMatrices = 7 * 7;  // of the built-in model
+
+std::vector<Json> ranks(const fs::path& run) {
+  std::vector<Json> lines;
+  std::ifstream in(run / "ranks.jsonl");
+  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
+  return lines;
 }
 
 class TrainerTest : public ::testing::TestWithParam<TrainMethod> {
@@ -80,6 +90,7 @@ TEST_P(TrainerTest, LearnsABatchByHeart) {
 TEST_P(TrainerTest, StoppedAndResumedEqualsNeverStopped) {
   TrainOptions whole = options("whole");
   whole.dropout = whole.method == TrainMethod::kLora ? 0.1 : 0;
+  whole.rank_every = 3;
   train(whole);
 
   TrainOptions parts = whole;
@@ -94,6 +105,13 @@ TEST_P(TrainerTest, StoppedAndResumedEqualsNeverStopped) {
                  Error);
     parts.resume = true;
   }
+  struct Killed {};  // with the lines of steps that no state has
+  EXPECT_THROW(train(parts, {},
+                     {{},
+                      [](const TrainStep& s) {
+                        if (s.step == 7) throw Killed();
+                      }}),
+               Killed);
   parts.threads = 1;
   train(parts);
   EXPECT_EQ(state_of(parts.run), state_of(whole.run));
@@ -101,6 +119,8 @@ TEST_P(TrainerTest, StoppedAndResumedEqualsNeverStopped) {
             contents(whole.run / "adapter/adapter_model.safetensors"));
   EXPECT_EQ(contents(parts.run / "model/model.safetensors"),
             contents(whole.run / "model/model.safetensors"));
+  EXPECT_EQ(contents(parts.run / "ranks.jsonl"), contents(whole.run / "ranks.jsonl"));
+  EXPECT_EQ(ranks(whole.run).size(), 3 * kMatrices);  // after 3, 6 and 8 steps
   std::ifstream metrics(parts.run / "metrics.jsonl");
   int64_t lines = 0;
   for (std::string line; std::getline(metrics, line);) ++lines;
@@ -117,6 +137,55 @@ TEST_P(TrainerTest, CheckpointsAndMicroBatchesAreMemoryAlone) {
   train(one);
   train(other);
   EXPECT_EQ(state_of(other.run), state_of(one.run));
+}
+
+TEST_P(TrainerTest, MeasuringRanksChangesNothing) {
+  TrainOptions plain = options("plain");
+  plain.iterations = 4;
+  TrainOptions measured = plain;
+  measured.run = folder_.path() / "measured";
+  measured.rank_every = 2;
+  const TrainResult a = train(plain), b = train(measured);
+  const fs::path file =
+      a.output.filename() == "adapter" ? "adapter_model.safetensors" : "model.safetensors";
+  ASSERT_FALSE(contents(a.output / file).empty());
+  EXPECT_EQ(contents(a.output / file), contents(b.output / file));
+  EXPECT_FALSE(fs::exists(plain.run / "ranks.jsonl"));
+}
+
+// By gradients alone an update is a sum of products of rank 4: of one, of one for each merge and
+// the one begun since, or of one for each step.
+TEST_P(TrainerTest, RanksAreThoseOfWhatWasAdded) {
+  TrainOptions o = options("run");
+  o.optimizer = "sgd";
+  o.weight_decay = 0;
+  o.learning_rate = 0.5;
+  o.iterations = 6;
+  o.reset_every = 4;
+  o.merge_every = 1;
+  o.rank_every = 2;
+  train(o);
+  const bool relora = o.method == TrainMethod::kRelora, rank1 = o.method == TrainMethod::kRank1;
+  const bool full = o.method == TrainMethod::kFull;
+  const std::vector<Json> lines = ranks(o.run);
+  EXPECT_EQ(lines.size(), 3 * kMatrices);
+  for (const Json& line : lines) {
+    const auto step = line["step"].get<int64_t>();
+    EXPECT_EQ(line["merges"], relora ? step / 4 : rank1 ? step : 0);
+    const int64_t products = relora ? (step + 3) / 4 : rank1 ? step : 1;
+    const auto rank = line["numerical_rank"].get<int64_t>();
+    if (full)
+      EXPECT_GT(rank, 24) << line["matrix"];
+    else
+      EXPECT_EQ(rank, 4 * products) << line["matrix"] << " after " << step;
+    EXPECT_LE(line["stable_rank"], line["effective_rank"]);
+    EXPECT_LE(line["effective_rank"].get<double>(), static_cast<double>(rank) + 1e-9);
+    EXPECT_EQ(line["right_angle"].is_null(), step == 2);
+    // Rounding of the weights, 2^-24 of them, is below a thousandth of the step.
+    const double cosine = line["update_cosine"];
+    EXPECT_GT(cosine, full ? 1 - 1e-6 : 0);
+    EXPECT_LE(cosine, full ? 1 + 1e-12 : 0.9999);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, TrainerTest,
