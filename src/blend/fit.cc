@@ -11,11 +11,11 @@
 
 #include "base/cpu_budget.h"
 #include "base/fail.h"
-#include "blend/low_rank.h"
 #include "gemma/adapter_file.h"
 #include "gemma/adapter_parts.h"
 #include "gemma/backprop.h"
 #include "gemma/load.h"
+#include "gemma/low_rank.h"
 #include "train/batches.h"
 #include "train/data.h"
 

@@ -103,7 +103,7 @@ class LoraMethod : public Method {
     if (!std::exchange(measured_, false)) measure_rows(adapter_, model_.config, model_.weights);
     return false;
   }
-  void end(int64_t /*steps*/, Optimizer& /*optimizer*/) override {
+  void end(int64_t /*steps*/, Optimizer& /*optimizer*/, Executor& /*ex*/) override {
     measure_rows(adapter_, model_.config, model_.weights);
     measured_ = true;
   }

@@ -24,9 +24,10 @@ const std::set<std::string> kFree = {"threads", "save_every", "eval_every", "che
 
 void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
   std::vector<std::string> differences;
+  const Json defaults = to_json(TrainOptions{});  // of what older runs did not have yet
   for (const auto& [key, value] : now.items()) {
     if (kFree.contains(key)) continue;
-    const Json was = before.contains(key) ? Json(before[key]) : Json(nullptr);
+    const Json was = before.contains(key) ? Json(before[key]) : defaults[key];
     if (was != Json(value))
       differences.push_back(fmt::format("{}: {} then, {} now", key, was.dump(), value.dump()));
   }

@@ -59,6 +59,8 @@ void check(const TrainOptions& o) {
         o.warm_start, o.reset_every);
   if (o.checkpoint_layers < -1)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
+  if (o.dora && o.rank_every > 0)
+    fail_usage("--rank-every: what --dora adds to a matrix is not low-rank factors alone");
   if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
   if (o.rank_every < 0) fail_usage("--rank-every: {} is negative", o.rank_every);
 }

@@ -131,7 +131,7 @@ TEST_P(FrozenGradientTest, IsThatOfTheDecodedMatrix) {
   Model trained = load_model(folder);
   FullWeights weights(trained.config, trained.weights,
                       [&](std::string_view n) { return n == name + ".weight"; });
-  Backprop full(ex, trained.config, trained.weights, 8, 6, 0);
+  Backprop full(ex, trained.config, trained.weights, 6, 0);
   weights.track(full.tape());
   full.run(documents, 0.2f);
   const Parameter& p = weights.parameters()[0];
@@ -139,7 +139,7 @@ TEST_P(FrozenGradientTest, IsThatOfTheDecodedMatrix) {
   Model frozen = load_model(folder);
   const Linear& stored = frozen.weights.layers[1].up_proj;
   ASSERT_TRUE(stored.quantized() || stored.dtype != DType::kF32);
-  Backprop pass(ex, frozen.config, frozen.weights, 8, 6, 0);
+  Backprop pass(ex, frozen.config, frozen.weights, 6, 0);
   const std::vector<TrainedMatrix> matrices{{.name = name, .rows = p.rows, .cols = p.cols}};
   const std::vector<const float*> addresses{values_of(stored)};
   const UpdateCosines update(matrices, addresses, pass.tape());
