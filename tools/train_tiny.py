@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the built-in model: a Gemma-3-shaped model of a few million parameters that writes Shakespeare pastiche.
+"""Trains a model like the built-in one with transformers, to compare `lapidary train` (tools/tiny.sh) with.
 
 The first nine tenths of the corpus are for training, the rest for validation. A quarter of the training rows are chats
 in Gemma's template, made of consecutive speeches of the play, so that the model also answers. The checkpoint with the
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from golden_common import write_json
+from tiny_data import split_corpus
 from tiny_tokenizer import write_tokenizer
 from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 from transformers.utils import logging
@@ -27,12 +28,6 @@ CONFIG = dict(
     num_key_value_heads=2, head_dim=64, query_pre_attn_scalar=64, sliding_window=64, max_position_embeddings=CONTEXT,
     eos_token_id=[1, END],
 )  # fmt: skip
-
-
-def split_corpus(text: str):
-    """The training part, cut at the end of a speech, and the rest for validation."""
-    cut = text.rindex("\n\n", 0, len(text) * 9 // 10) + 2
-    return text[:cut], text[cut:]
 
 
 class Play:
@@ -169,7 +164,7 @@ def train(model, train_play: Play, valid_rows, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="a play as text: 'NAME:', lines, an empty line")
-    parser.add_argument("--out", type=Path, default=Path("models/tiny"), help="where the model goes (models/tiny)")
+    parser.add_argument("--out", type=Path, required=True, help="where the model goes")
     parser.add_argument("--work", type=Path, default=Path("build/train_tiny"), help="checkpoints (build/train_tiny)")
     parser.add_argument("--steps", type=int, default=650)
     parser.add_argument("--batch", type=int, default=4, help="rows of 512 tokens in a step (4)")

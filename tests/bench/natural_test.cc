@@ -48,14 +48,14 @@ TEST(Natural, AnswersAreThoseOfTheChatFormat) {
   }
 }
 
-// The built-in model ends its answer to the second question after a few tokens (greedily, so that
-// it is the same everywhere), and talks on to the third.
+// The built-in model ends its answer to the third question after a few tokens (greedily, so that
+// it is the same everywhere), and talks on to the second.
 TEST(Natural, TellsAnEndFromACut) {
   const std::vector<NaturalResult> results = measure(12);
-  EXPECT_TRUE(results.at(1).ended);
-  EXPECT_LT(results.at(1).tokens, 12);
-  EXPECT_FALSE(results.at(2).ended);
-  EXPECT_EQ(results.at(2).tokens, 12);
+  EXPECT_TRUE(results.at(2).ended);
+  EXPECT_LT(results.at(2).tokens, 12);
+  EXPECT_FALSE(results.at(1).ended);
+  EXPECT_EQ(results.at(1).tokens, 12);
 }
 
 TEST(Natural, AStopRequestEndsItAfterTheAnswersThatAreWhole) {

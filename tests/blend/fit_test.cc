@@ -33,14 +33,14 @@ class Fit : public ::testing::Test {
     train({.model = kTiny,
            .data = data(),
            .run = folder_->path() / "run",
-           .iterations = 20,
+           .iterations = 10,
            .sequence_length = 64,
            .learning_rate = 1e-2,
            .rank = 2});
     Adapter noise = make_lora(load_model(kTiny).config, {.rank = 3});
     const CounterRng rng(5);
     for (AdapterMatrix& m : noise.matrices)
-      for (size_t i = 0; i < m.b.size(); ++i) m.b[i] = 0.02f * rng.normal(i);
+      for (size_t i = 0; i < m.b.size(); ++i) m.b[i] = 0.05f * rng.normal(i);
     save_adapter({.adapter = noise}, AdapterFormat::kPeft, folder_->path() / "noise", false);
   }
   static void TearDownTestSuite() { folder_.reset(); }

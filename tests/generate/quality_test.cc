@@ -146,7 +146,7 @@ TEST(Quality, CodedKeysAndValuesKeepTheDistributionsOfTheBuiltInModel) {
         mean_divergence(kRoot / "models/tiny", test_text(),
                         {.compute = Compute::kExact, .kv_type = type, .threads = 2});
     RecordProperty(fmt::format("kld_kv_{}", name_of(type)), fmt::format("{:.2e}", divergence));
-    EXPECT_LE(divergence, 0.002) << name_of(type);
+    EXPECT_LE(divergence, type == KvType::kQ4 ? 0.01 : 0.002) << name_of(type);
     EXPECT_GT(divergence, last) << name_of(type) << " is no coarser than the type before";
     last = divergence;
   }
