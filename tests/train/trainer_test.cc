@@ -231,6 +231,42 @@ TEST_P(DoraTest, IsOfLoraAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Lora, DoraTest, ::testing::Values(TrainMethod::kLora));
 
+class DirectionsTest : public TrainerTest {
+ protected:
+  std::vector<double> losses(TrainOptions o, const std::string& run) {
+    o.run = folder_.path() / run;
+    o.optimizer = "sgd";
+    o.learning_rate = 0.1;
+    o.weight_decay = 0;
+    o.max_grad_norm = 0;
+    o.iterations = 2;
+    o.merge_every = 1;
+    o.train_embeddings = o.train_norms = true;
+    std::vector<double> list;
+    train(o, {}, {{}, [&](const TrainStep& s) { list.push_back(s.loss); }});
+    return list;
+  }
+};
+
+// No matrix of the built-in model has a rank above 256. Gradients that went through orthonormal
+// directions are off by some 256 * 2^-24 of their norm, and the losses by less than they move.
+TEST_P(DirectionsTest, AsManyAsAMatrixHasAreGradientDescent) {
+  TrainOptions full = options("full");
+  full.method = TrainMethod::kFull;
+  const std::vector<double> expected = losses(full, "full");
+  ASSERT_GT(std::abs(expected.front() - expected.back()), 0.01) << "nothing was learned";
+  TrainOptions o = options("all");
+  o.directions = Directions::kAligned;
+  o.rank = 256;
+  const std::vector<double> all = losses(o, "all");
+  o.rank = 2;
+  const std::vector<double> few = losses(o, "few");
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(all[i], expected[i], 1e-4) << i;
+  EXPECT_GT(std::abs(few.back() - expected.back()), 1e-3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rank1, DirectionsTest, ::testing::Values(TrainMethod::kRank1));
+
 class TrainRefusalTest : public TrainerTest {};
 
 TEST_P(TrainRefusalTest, AResumeWithOtherOptionsNamesThem) {
