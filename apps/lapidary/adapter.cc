@@ -42,12 +42,8 @@ Json summary_json(const AdapterSummary& s) {
                         {"cols", m.cols},
                         {"rank", m.rank},
                         {"scale", m.scale}});
-  return {{"format", name_of(s.format)},
-          {"base_model", s.base_model},
-          {"dtype", s.dtype},
-          {"multimodal", s.multimodal},
-          {"parameters", s.parameters},
-          {"dora", s.dora},
+  return {{"format", name_of(s.format)},    {"base_model", s.base_model}, {"dtype", s.dtype},
+          {"multimodal", s.multimodal},     {"parameters", s.parameters}, {"dora", s.dora},
           {"matrices", std::move(matrices)}};
 }
 

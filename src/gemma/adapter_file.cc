@@ -52,8 +52,8 @@ bool is_gguf(const fs::path& path) {
   return std::string_view(magic, sizeof magic) == "GGUF";
 }
 
-void attach_named(Adapter& adapter, const fs::path& path, double strength,
-                  const Config& config, Weights& weights) {
+void attach_named(Adapter& adapter, const fs::path& path, double strength, const Config& config,
+                  Weights& weights) {
   try {
     attach(adapter, strength, config, weights);
   } catch (const Error& e) {
