@@ -8,6 +8,8 @@
 
 namespace lapidary {
 
+class Communicator;
+
 // Each rank must make the same calls in the same order. An exception that leaves a rank ends the
 // process without it, upon which mpirun ends the others.
 class Ranks {
@@ -43,6 +45,7 @@ class Ranks {
  private:
   class Background;
 
+  Communicator* others_ = nullptr;  // none where this process is alone
   int rank_ = 0;
   int count_ = 1;
   std::unique_ptr<Background> background_;
