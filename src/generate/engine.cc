@@ -25,10 +25,17 @@ namespace {
 constexpr int64_t kStateBytes = int64_t{40} << 20;  // activations of one chunk, at most
 constexpr int64_t kMaxChunk = 512;
 constexpr int64_t kLogitRows = 8;  // rows of logits at once: 8 MB for Gemma 3's vocabulary
-// Measured, see docs/performance.md: of a tokenizer per piece, and of the program with nothing
-// loaded.
+// Measured, see docs/performance.md: of a tokenizer per piece, and what the program takes beside
+// what it had before it loaded anything: stacks of threads, the heap.
 constexpr int64_t kPieceBytes = 120;
-constexpr int64_t kProgramBytes = int64_t{14} << 20;
+constexpr int64_t kBesideBytes = int64_t{3} << 20;
+
+// The program before it loads its first model. No constant: the system maps more or less of the
+// libraries at once, and which there are differs too.
+int64_t program_bytes() {
+  static const int64_t bytes = rss_bytes();
+  return bytes;
+}
 
 // Tokens that go through the layers together.
 int64_t chunk_rows(const Config& config) {
@@ -61,6 +68,7 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
                                            const EngineOptions& options) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   if (options.threads_batch < 0) fail_usage("threads_batch: {} is negative", options.threads_batch);
+  program_bytes();  // measured here, whenever it is asked for
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->folder = folder;
@@ -161,7 +169,7 @@ MemoryForecast Engine::forecast(int64_t context) const {
   forecast.workspace = State::bytes(config, chunk_rows(config)) +
                        (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
                        (impl_->tokenizer ? impl_->tokenizer->size() * kPieceBytes : 0) +
-                       kProgramBytes;
+                       program_bytes() + kBesideBytes;
   if (impl_->adapters.empty()) return forecast;
   int64_t widest = 0;  // floats of a row: what goes between the factors, and what comes out
   for (const Adapter& adapter : impl_->adapters)
