@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <type_traits>
 #include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "base/fail.h"
+#include "gemma/layer_matrices.h"
 
 namespace lapidary {
 
@@ -31,19 +30,6 @@ std::pair<int64_t, int64_t> adaptable_shape(const Config& c, std::string_view na
 }
 
 namespace {
-
-// The model's matrices by their names without ".weight".
-template <class WeightsType>
-auto matrices_of(const Config& config, WeightsType& weights) {
-  using Matrix = std::conditional_t<std::is_const_v<WeightsType>, const Linear, Linear>;
-  std::map<std::string, Matrix*> matrices;
-  visit_tensors(config, weights, [&](const std::string& name, auto& field, int64_t, int64_t) {
-    if constexpr (std::is_same_v<decltype(field), Matrix&>)
-      if (name.starts_with("model.layers."))
-        matrices[name.substr(0, name.size() - std::string(".weight").size())] = &field;
-  });
-  return matrices;
-}
 
 // |w + s b a|² = |w|² + 2 s b (a wᵀ) + s² b (a aᵀ) bᵀ, row by row of w and b.
 void measure_rows(Executor& ex, AdapterMatrix& m, const WeightMatrix& w) {
@@ -77,14 +63,14 @@ void measure_rows(Executor& ex, AdapterMatrix& m, const WeightMatrix& w) {
 
 void measure_rows(Adapter& adapter, const Config& config, const Weights& weights) {
   if (!has_magnitudes(adapter)) return;
-  const auto matrices = matrices_of(config, weights);
+  const auto matrices = layer_matrices(config, weights);
   Executor ex(best_kernels(), 1);
   for (AdapterMatrix& m : adapter.matrices)
     if (m.dora()) measure_rows(ex, m, *matrices.at(m.target));
 }
 
 void attach(Adapter& adapter, double strength, const Config& config, Weights& weights) {
-  auto matrices = matrices_of(config, weights);
+  auto matrices = layer_matrices(config, weights);
   std::vector<std::string> faults;
   for (const AdapterMatrix& m : adapter.matrices) {
     const auto found = matrices.find(m.target);

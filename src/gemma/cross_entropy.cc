@@ -63,10 +63,6 @@ class LogitRows {
   float* capped_;
 };
 
-}  // namespace
-
-namespace {
-
 // Rows whose logits are made at once, of `rows`.
 int64_t rows_at_once(const Config& c, int64_t rows) {
   const int64_t row_bytes = int64_t{c.vocab_size} * int64_t{sizeof(float)};

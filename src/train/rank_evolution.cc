@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <type_traits>
 #include <utility>
 
+#include "gemma/layer_matrices.h"
 #include "kernels/kernels.h"
 
 namespace lapidary {
@@ -20,16 +19,6 @@ constexpr size_t kValues = 64;  // singular values that are written down
 int64_t compared_directions(const TrainOptions& o) {
   constexpr int64_t kMost = 8;
   return o.method == TrainMethod::kFull ? kMost : std::min(kMost, o.rank);
-}
-
-std::map<std::string, const Linear*> matrices_of(const Model& model) {
-  std::map<std::string, const Linear*> by_name;
-  visit_tensors(model.config, model.weights,
-                [&](const std::string& name, const auto& field, int64_t, int64_t) {
-                  if constexpr (std::is_same_v<decltype(field), const Linear&>)
-                    by_name[name] = &field;
-                });
-  return by_name;
 }
 
 // What training added to the matrix, [rows, cols].
@@ -93,11 +82,12 @@ RankEvolution::RankEvolution(const TrainOptions& options, const Model& model,
       start_(load_model(options.model)),
       matrices_(std::move(matrices)),
       before_(matrices_.size()) {
-  const auto started = matrices_of(start_), trained = matrices_of(model);
+  const auto started = layer_matrices(start_.config, start_.weights);
+  const auto trained = layer_matrices(model.config, model.weights);
   for (size_t i = 0; i < matrices_.size(); ++i) {
     const TrainedMatrix& m = matrices_[i];
-    started_.push_back(started.at(m.name + ".weight"));
-    addresses_.push_back(values_of(*trained.at(m.name + ".weight")));
+    started_.push_back(started.at(m.name));
+    addresses_.push_back(values_of(*trained.at(m.name)));
     Before& before = before_[i];
     before.update.resize(m.value.size());
     before.left.resize(static_cast<size_t>(directions_ * m.rows));

@@ -155,7 +155,7 @@ class Trainer {
   void choose_parameters();
   TrainStep step();
   std::vector<Batch> next_batches();
-  Loss gradients(const std::vector<Batch>& batches, int64_t targets);
+  double gradients(const std::vector<Batch>& batches, int64_t targets);
   void check_finite(double loss, double norm) const;
   double valid_loss();
   void save();
@@ -216,9 +216,9 @@ void Trainer::take_up() {
   batches_ = std::make_unique<BatchStream>(*data_.train, batch_options(o_, ranks_), position_.data);
 }
 
-// Of this rank. `targets` are all ranks', to add up to the mean over all. The sums over the ranks
-// begin as soon as the last batch is through with a layer.
-Loss Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
+// Returns the nats of this rank. `targets` are all ranks', to add up to the mean over all. The sums
+// over the ranks begin as soon as the last batch is through with a layer.
+double Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
   const auto add_up = [this](std::optional<int> layer) {
     for (const Parameter& p : method_->parameters())
       if (layer_of(p.name) == layer) ranks_.begin_adding_up(p.grad);
@@ -226,21 +226,18 @@ Loss Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
   std::function<void(int)> after;
   // A rank that left within a step would leave the others waiting.
   const Watch alone = ranks_.count() > 1 ? Watch{} : watch_;
-  Loss sum;
+  double nats = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     const uint64_t key =
         mix64(mix64(o_.seed ^ kDropoutSeed) ^ (static_cast<uint64_t>(position_.step) * 65536 + i));
     backprop_->tape().set_dropout(o_.dropout, mix64(key + static_cast<uint64_t>(ranks_.rank())));
     if (ranks_.count() > 1 && i + 1 == batches.size()) after = add_up;
-    const Loss loss =
-        backprop_->run(documents_of(batches[i]),
-                       static_cast<float>(1 / static_cast<double>(targets)), alone, after);
-    sum.nats += loss.nats;
-    sum.tokens += loss.tokens;
+    const auto scale = static_cast<float>(1 / static_cast<double>(targets));
+    nats += backprop_->run(documents_of(batches[i]), scale, alone, after).nats;
   }
   add_up(std::nullopt);
   ranks_.finish();
-  return sum;
+  return nats;
 }
 
 std::vector<Batch> Trainer::next_batches() {
@@ -277,7 +274,7 @@ TrainStep Trainer::step() {
   std::unique_ptr<UpdateCosines> update;
   if (evolution_ && evolution_->due(position_.step + 1))
     update = evolution_->watch_step(backprop_->tape());
-  double nats = gradients(batches, targets).nats;
+  double nats = gradients(batches, targets);
   ranks_.add_up({&nats, 1});
   if (update) {
     for (const std::span<float> gradient : update->own_gradients())
@@ -362,8 +359,8 @@ TrainResult Trainer::run(const TrainEvents& events) {
                                               cosines_, ex_.pool()));
       folder_.log(done);
       if (events.step) events.step(done);
+      watch_.report(position_.step, o_.iterations);
     }
-    if (ranks_.first()) watch_.report(position_.step, o_.iterations);
     result.loss = done.loss;
     if (last || (o_.save_every > 0 && position_.step % o_.save_every == 0)) save();
   }
