@@ -20,6 +20,7 @@ BELOW = {
     "report": {"base"},
     "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "eval": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
+    "isolate": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "train": {"report", "generate", "gemma", "quant", "io", "tensor", "kernels", "base", "text"},
     "blend": {"train", "report", "generate", "gemma", "io", "tensor", "kernels", "base", "text"},
     "quantize": {"eval", "generate", "gemma", "io", "quant", "tensor", "kernels", "base", "text"},
