@@ -59,6 +59,8 @@ bench-peers: build
 interop: build
 	@tools/setup.sh interop
 	@tools/fetch_tokenizers.sh build
+	@cmake --preset release -DLAPIDARY_TESTS=ON >/dev/null
+	@cmake --build build -j $(JOBS) --target isolate_tests
 	@tools/interop.sh build
 
 tiny: build

@@ -11,7 +11,8 @@ The bounds are on rms(difference) / std(logits).
         which is 6e-6 for the longest here (n = 9216), and the residual stream adds some 4 such errors per layer at
         random: sqrt(4 * 26) * 6e-6 = 6e-5.
 
-Adapters of PEFT and mlx-lm: see tools/interop_adapters.py. Beside the numbers, the hub's cache is shared with huggingface_hub: see tools/interop_hub.py.
+Adapters of PEFT and mlx-lm: see tools/interop_adapters.py; text metrics and statistics: tools/interop_metrics.py. Beside
+the numbers, the hub's cache is shared with huggingface_hub: see tools/interop_hub.py.
 
 mlx-lm is asked for float32 too: left in bfloat16 it is off from itself by a tenth of the standard deviation, which
 would say nothing of lapidary.
@@ -30,6 +31,7 @@ from pathlib import Path
 import torch
 from interop_adapters import check_adapters
 from interop_hub import check_hub
+from interop_metrics import check_metrics
 from interop_train import check_training
 from safetensors.torch import load_file
 
@@ -179,6 +181,11 @@ def check_all_training(checks: Checks, lapidary: Lapidary, name: str, work: Path
     check_training(checks, lapidary, work)
 
 
+def check_all_metrics(checks: Checks, lapidary: Lapidary, name: str, work: Path, _positions: int):
+    """Text metrics and statistics, against sacrebleu, rouge-score and scipy."""
+    check_metrics(checks, lapidary.program, work)
+
+
 def check_quality(checks: Checks, lapidary: Lapidary, preset: str, work: Path, positions: int):
     """Perplexity in windows and divergence of two bfloat16 checkpoints, against transformers and numpy."""
     from golden_common import load_reference
@@ -306,6 +313,7 @@ def main():
     runs.append((check_gguf_folder, "tiny.gguf", args.positions))
     runs.append((check_all_adapters, "adapters", args.positions))
     runs.append((check_all_training, "training", args.positions))
+    runs.append((check_all_metrics, "metrics", 0))
     runs.append((check_quality, (args.preset or PRESETS)[0], args.positions))
     if importlib.util.find_spec("mlx_lm"):
         runs.append((check_mlx, MLX_PRESET, args.mlx_positions))
