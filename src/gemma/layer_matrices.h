@@ -13,10 +13,10 @@ namespace lapidary {
 // the weights are; they belong to the weights.
 template <typename WeightsType>
 auto layer_matrices(const Config& config, WeightsType& weights) {
-  using Matrix = std::conditional_t<std::is_const_v<WeightsType>, const Linear, Linear>;
-  std::map<std::string, Matrix*> matrices;
+  using Entry = std::conditional_t<std::is_const_v<WeightsType>, const Linear, Linear>;
+  std::map<std::string, Entry*> matrices;
   visit_tensors(config, weights, [&](const std::string& name, auto& field, int64_t, int64_t) {
-    if constexpr (std::is_same_v<decltype(field), Matrix&>)
+    if constexpr (std::is_same_v<decltype(field), Entry&>)
       if (name.starts_with("model.layers."))
         matrices[name.substr(0, name.size() - std::string(".weight").size())] = &field;
   });
