@@ -72,6 +72,7 @@ Tokenizer load_tokenizer(const std::filesystem::path& model);
 struct StepItem {
   Session* session;
   std::span<const Token> tokens;
+  int label = 0;  // of a labelled session: the timeline in it
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {

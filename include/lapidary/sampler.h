@@ -31,7 +31,7 @@ struct SamplerOptions {
   double frequency_penalty = 0.0;
   double presence_penalty = 0.0;
   int penalty_window = 64;  // tokens; -1: the whole timeline
-  std::map<Token, float> logit_bias;
+  std::map<Token, float> logit_bias = {};
   uint64_t seed = 0;
 };
 

@@ -21,6 +21,11 @@ class Session {
   // `context` is the most positions it may hold; 0: what the model was made for. Throws
   // Error{kResource} when a cache of that length would not fit the memory there is.
   explicit Session(std::shared_ptr<const Engine> engine, int64_t context = 0);
+  // Several timelines in one cache. A token sees those of its own label only (StepItem), whatever
+  // lies between them, and has its place among them; otherwise nothing differs from a session for
+  // each, `context` included. Such a session is for experiments: it attends slowly, keeps all
+  // positions of sliding layers too, and can be neither trimmed nor written to a file.
+  static Session labelled(std::shared_ptr<const Engine> engine, int64_t context = 0);
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
   ~Session();
@@ -40,7 +45,7 @@ class Session {
   // Appends tokens and hands over the logits after each: fn(index of the token, f32 [vocab]).
   void score(std::span<const Token> tokens,
              const std::function<void(int64_t, std::span<const float>)>& fn,
-             const Watch& watch = {});
+             const Watch& watch = {}, int label = 0);
 
   // Makes the timeline equal `tokens`: keeps the common beginning, drops the rest of what it has,
   // appends the rest of what is wanted. Returns how many tokens had to be computed. logits() is

@@ -136,7 +136,9 @@ void attend(Executor& ex, const Config& c, int layer, std::span<const Segment> b
     pieces = std::max(pieces, (last - 1) / kAttendPiece - first / kAttendPiece + 1);
   }
   ex.reserve_scratch(attend_scratch_floats(c.head_dim));
-  if (pieces > 1 && tasks.count() < 2 * ex.pool().threads()) {
+  if (std::ranges::any_of(batch, [](const Segment& seg) { return seg.share != nullptr; })) {
+    attend_shared(ex, c, layer, batch, s);
+  } else if (pieces > 1 && tasks.count() < 2 * ex.pool().threads()) {
     attend_in_pieces(ex, c, layer, tasks, pieces, s);
   } else {
     const int64_t work = 2 * keys * c.head_dim * kAttendRows;

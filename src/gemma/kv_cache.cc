@@ -150,6 +150,11 @@ std::span<std::byte> KvCache::writable_block(int layer, int64_t block) {
           static_cast<size_t>(pool_->block_bytes())};
 }
 
+Config full_attention_everywhere(Config config) {
+  config.layer_types.assign(config.layer_types.size(), LayerType::kFull);
+  return config;
+}
+
 int64_t first_needed_block(const Config& config, int layer, int64_t length) {
   return oldest_seen(length, config.is_sliding(layer) ? config.sliding_window : 0) / kKvBlock;
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lapidary/config.h"
@@ -92,6 +93,27 @@ class KvCache {
   std::shared_ptr<KvBlockPool> pool_;
   std::vector<Layer> layers_;
 };
+
+// The positions of a cache that one of several timelines in it has, in order. Such a cache keeps
+// everything in every layer: full_attention_everywhere().
+class CacheShare {
+ public:
+  int64_t length() const { return length_; }
+  std::span<const std::pair<int64_t, int64_t>> ranges() const { return ranges_; }  // [first, last)
+
+  void add(int64_t first, int64_t last) {
+    length_ += last - first;
+    if (!ranges_.empty() && ranges_.back().second == first)
+      ranges_.back().second = last;
+    else
+      ranges_.emplace_back(first, last);
+  }
+
+ private:
+  int64_t length_ = 0;
+  std::vector<std::pair<int64_t, int64_t>> ranges_;
+};
+Config full_attention_everywhere(Config config);
 
 // The first block that a query at position `length` of `layer` can see keys in.
 int64_t first_needed_block(const Config& config, int layer, int64_t length);

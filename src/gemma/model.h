@@ -78,8 +78,12 @@ void visit_tensors(const Config& c, WeightsType& weights, Fn&& fn) {
 struct Segment {
   KvCache* cache;
   int64_t rows;
+  const CacheShare* share = nullptr;  // of a cache that holds several timelines: this one's part
 
-  int64_t start() const { return cache == nullptr ? 0 : cache->length(); }
+  // The position of the first row in its timeline.
+  int64_t start() const {
+    return share != nullptr ? share->length() : cache != nullptr ? cache->length() : 0;
+  }
 };
 
 // Looks at activations on their way through the layers: called with the name of a point, as
@@ -133,6 +137,11 @@ void layer_forward(Executor& ex, const Config& config, const LayerWeights& w, in
 // there (attention.cc).
 void attend(Executor& ex, const Config& config, int layer, std::span<const Segment> batch,
             State& s);
+
+// The same where some segments share a cache, row by row; s.k and s.v are stored
+// (attend_shared.cc).
+void attend_shared(Executor& ex, const Config& config, int layer, std::span<const Segment> batch,
+                   State& s);
 
 // The same for segments without a cache, over s.k and s.v themselves, and backwards
 // (attend_within.cc).

@@ -1,7 +1,6 @@
 #include "lapidary/engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -280,7 +279,7 @@ void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
   int64_t total = 0, done = 0;
   for (const StepItem& item : items) {
     LAPIDARY_CHECK(item.session->impl_->engine.get() == this, "a session of another engine");
-    item.session->impl_->check_append(item.tokens);
+    item.session->impl_->check_append(item.tokens, item.label);
     total += std::ssize(item.tokens);
   }
   auto& parts = impl_->step.parts;
@@ -292,7 +291,8 @@ void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
       const auto left = items[next].tokens.subspan(offset);
       const auto part = left.first(std::min(room, left.size()));
       const bool last = part.size() == left.size();
-      if (!part.empty()) parts.push_back({items[next].session->impl_.get(), part, last});
+      if (!part.empty())
+        parts.push_back({items[next].session->impl_.get(), part, last, items[next].label});
       room -= part.size();
       offset = last ? 0 : offset + part.size();
       next += last ? 1 : 0;
@@ -309,7 +309,7 @@ int64_t Engine::Impl::run_parts() const {
   last_rows.clear();
   ending.clear();
   for (const Part& part : parts) {
-    segments.push_back({&part.session->cache, std::ssize(part.tokens)});
+    segments.push_back(part.session->segment(part.tokens, part.label));
     tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
     part.session->logits.clear();
     if (!part.last) continue;
@@ -319,8 +319,7 @@ int64_t Engine::Impl::run_parts() const {
   run_chunk(segments, tokens, last_rows, [this](size_t i, std::span<const float> row) {
     step.ending[i]->logits.assign(row.begin(), row.end());
   });
-  for (const Part& part : parts)
-    part.session->tokens.insert(part.session->tokens.end(), part.tokens.begin(), part.tokens.end());
+  for (const Part& part : parts) part.session->appended(part.tokens, part.label);
   return std::ssize(tokens);
 }
 

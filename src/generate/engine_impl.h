@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -51,6 +52,7 @@ struct Engine::Impl {
     Session::Impl* session;
     std::span<const Token> tokens;
     bool last;  // of the item: its logits are wanted
+    int label;
   };
   // The same for the parts of a step: extends their tokens and sets their logits. Returns the rows.
   int64_t run_parts() const;
@@ -72,10 +74,15 @@ struct Session::Impl {
   KvCache cache;
   std::vector<Token> tokens;
   std::vector<float> logits;  // [V] after the last token, or empty
+  bool labelled = false;
+  std::map<int, CacheShare> shares;  // of a labelled session, by label
 
   Impl(std::shared_ptr<const Engine> e, int64_t c);
   // Appends that would not fit, or ids that do not exist, are refused before anything is done.
-  void check_append(std::span<const Token> more) const;
+  void check_append(std::span<const Token> more, int label = 0) const;
+  // Of a step, and what it leaves behind once the cache has the tokens.
+  Segment segment(std::span<const Token> more, int label);
+  void appended(std::span<const Token> more, int label);
 };
 
 }  // namespace lapidary

@@ -15,8 +15,23 @@ Session::Impl::Impl(std::shared_ptr<const Engine> e, int64_t c)
       context(c > 0 ? c : engine->config().max_position_embeddings),
       cache(engine->config(), engine->impl_->kv_type, engine->impl_->kv_pool) {}
 
-void Session::Impl::check_append(std::span<const Token> more) const {
-  const int64_t wanted = std::ssize(tokens) + std::ssize(more);
+Segment Session::Impl::segment(std::span<const Token> more, int label) {
+  LAPIDARY_CHECK(labelled || label == 0, "labels are of labelled sessions");
+  return {&cache, std::ssize(more), labelled ? &shares[label] : nullptr};
+}
+
+void Session::Impl::appended(std::span<const Token> more, int label) {
+  const int64_t length = std::ssize(tokens);
+  if (labelled) shares[label].add(length, length + std::ssize(more));
+  tokens.insert(tokens.end(), more.begin(), more.end());
+}
+
+void Session::Impl::check_append(std::span<const Token> more, int label) const {
+  const auto share = shares.find(label);
+  const int64_t before = !labelled               ? std::ssize(tokens)
+                         : share != shares.end() ? share->second.length()
+                                                 : 0;
+  const int64_t wanted = before + std::ssize(more);
   if (wanted > context)
     throw Error(ErrorKind::kInput,
                 fmt::format("{} tokens do not fit the context of {}: {} too many", wanted, context,
@@ -40,6 +55,15 @@ Session::Session(std::shared_ptr<const Engine> engine, int64_t context)
                     "are available",
                     impl_->context, need >> 20, available >> 20),
         "use a smaller context");
+}
+
+Session Session::labelled(std::shared_ptr<const Engine> engine, int64_t context) {
+  Session session(std::move(engine), context);
+  Impl& impl = *session.impl_;
+  impl.labelled = true;
+  impl.cache = KvCache(full_attention_everywhere(impl.engine->config()),
+                       impl.engine->impl_->kv_type, impl.engine->impl_->kv_pool);
+  return session;
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -74,22 +98,22 @@ std::span<const float> Session::append(std::span<const Token> tokens, const Watc
 
 void Session::score(std::span<const Token> tokens,
                     const std::function<void(int64_t, std::span<const float>)>& fn,
-                    const Watch& watch) {
+                    const Watch& watch, int label) {
   const Engine::Impl& engine = *impl_->engine->impl_;
   const std::lock_guard lock(engine.step_mutex);
-  impl_->check_append(tokens);
+  impl_->check_append(tokens, label);
   for (size_t done = 0; done < tokens.size();) {
     watch.throw_if_stopped();
     const auto part = tokens.subspan(
         done, std::min(tokens.size() - done, static_cast<size_t>(engine.state->max_rows())));
     std::vector<int64_t> rows(part.size());
     std::iota(rows.begin(), rows.end(), 0);
-    const Segment segment{&impl_->cache, std::ssize(part)};
+    const Segment segment = impl_->segment(part, label);
     engine.run_chunk({&segment, 1}, part, rows, [&](size_t i, std::span<const float> logits) {
       fn(static_cast<int64_t>(done + i), logits);
       if (i + 1 == part.size()) impl_->logits.assign(logits.begin(), logits.end());
     });
-    impl_->tokens.insert(impl_->tokens.end(), part.begin(), part.end());
+    impl_->appended(part, label);
     done += part.size();
     watch.report(static_cast<int64_t>(done), std::ssize(tokens));
   }
@@ -108,6 +132,7 @@ int64_t Session::sync(std::span<const Token> wanted, const Watch& watch) {
 
 int64_t Session::trim(int64_t length, const Watch& watch) {
   LAPIDARY_CHECK(length >= 0 && length <= this->length(), "trim only shortens");
+  LAPIDARY_CHECK(!impl_->labelled, "a labelled session is not trimmed");
   if (length == this->length()) return 0;
   impl_->logits.clear();
   if (impl_->cache.trim(length)) {
