@@ -112,6 +112,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // Error{kInterrupted} between chunks, with the sessions at a chunk's end.
   void step(std::span<const StepItem> items, const Watch& watch = {}) const;
 
+  // What a text is about, as a direction [hidden_size]: the residual stream after the first `layer`
+  // layers, scaled to length 1 at each token and averaged over all but the first, which is <bos>.
+  // Throws Error{kUsage} for a layer that is not there, Error{kInput} for fewer than two tokens or
+  // more than the model was made for.
+  std::vector<float> embed(std::span<const Token> tokens, int layer) const;
+
  private:
   friend class Session;
   struct Impl;

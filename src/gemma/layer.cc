@@ -37,6 +37,7 @@ void layer_forward(Executor& ex, const Config& c, const LayerWeights& w, int lay
   matmul(ex, s.gate, w.down_proj, s.h);
   if (c.post_norms()) rms_norm(ex, s.h, w.post_feedforward_layernorm, eps, s.h);
   add(ex, s.x, s.h);
+  s.observe(layer, "hook_resid_post", s.x);
 }
 
 }  // namespace lapidary

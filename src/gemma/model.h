@@ -117,7 +117,8 @@ class State {
   AlignedVector<float> partials;   // attention in pieces (attention.cc); grows with the timeline
 
   // Where set, the layer page shows it the inputs of its matrices: ln1.hook_out [T, D],
-  // attn.hook_z [T, H * d], ln2.hook_out [T, D] and mlp.hook_post [T, F] of every block.
+  // attn.hook_z [T, H * d], ln2.hook_out [T, D] and mlp.hook_post [T, F] of every block; and
+  // hook_resid_post [T, D], what it leaves behind.
   Observer observer;
   void observe(int layer, const char* point, Matrix values) const {
     if (observer) observer("blocks." + std::to_string(layer) + "." + point, values);

@@ -1,6 +1,7 @@
 #include "lapidary/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -300,6 +301,40 @@ void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
     done += impl_->run_parts();
     watch.report(done, total);
   }
+}
+
+std::vector<float> Engine::embed(std::span<const Token> tokens, int layer) const {
+  const Config& config = impl_->model.config;
+  if (layer < 1 || layer > config.num_hidden_layers)
+    fail_usage("layer: {} given, expected 1 to {}", layer, config.num_hidden_layers);
+  if (tokens.size() < 2) fail("a text of {} tokens says nothing", tokens.size());
+  Session session(shared_from_this());
+  session.impl_->check_append(tokens);
+  const std::lock_guard lock(impl_->step_mutex);
+  std::vector<double> sum(static_cast<size_t>(config.hidden_size));
+  const std::string point = fmt::format("blocks.{}.hook_resid_post", layer - 1);
+  impl_->state->observer = [&](const std::string& name, Matrix x) {
+    if (name != point) return;
+    for (int64_t row = session.length() == 0 ? 1 : 0; row < x.rows; ++row) {
+      double squares = 0;
+      for (int64_t i = 0; i < x.cols; ++i) squares += double{x.row(row)[i]} * x.row(row)[i];
+      const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += scale * x.row(row)[i];
+    }
+  };
+  while (!tokens.empty()) {
+    const auto part =
+        tokens.first(std::min(tokens.size(), static_cast<size_t>(impl_->state->max_rows())));
+    const Segment segment = session.impl_->segment(part, 0);
+    impl_->run_chunk({&segment, 1}, part, {}, {});
+    session.impl_->appended(part, 0);
+    tokens = tokens.subspan(part.size());
+  }
+  impl_->state->observer = {};
+  std::vector<float> mean(sum.size());
+  const auto count = static_cast<double>(session.length() - 1);
+  for (size_t i = 0; i < mean.size(); ++i) mean[i] = static_cast<float>(sum[i] / count);
+  return mean;
 }
 
 int64_t Engine::Impl::run_parts() const {
