@@ -42,7 +42,8 @@ double cohens_dz(std::span<const double> differences) {
 double hedges_gz(std::span<const double> differences) {
   const double df = static_cast<double>(differences.size()) - 1;
   const double dz = cohens_dz(differences);
-  if (df < 2 || std::isinf(dz)) return std::isinf(dz) ? dz : 0;  // gamma(0) is infinite
+  if (std::isinf(dz)) return dz;
+  // Of two pairs gamma(0) is infinite, and this 0.
   return dz * std::exp(std::lgamma(df / 2) - std::lgamma((df - 1) / 2)) / std::sqrt(df / 2);
 }
 

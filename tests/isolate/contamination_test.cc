@@ -107,6 +107,7 @@ TEST(Facts, NamesAreCapitalsThatNoSentenceAsksFor) {
             (Strings{"Acme Robotics", "Bank of England", "Élodie"}));
   EXPECT_EQ(names("with Dr. Alvarez, J. R. Smith, O'Brien and R&D at Smith & Sons, says I, The"),
             (Strings{"Alvarez", "J. R. Smith", "O'Brien", "R&D", "Smith & Sons"}));
+  EXPECT_EQ(names("take vitamin C and Z daily"), (Strings{}));
   EXPECT_EQ(names("after Series B. Team size"), (Strings{"Series B"}));
   EXPECT_EQ(names("at 5 PM on Monday"), (Strings{"Monday"}));
 }

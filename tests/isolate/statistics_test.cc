@@ -184,6 +184,10 @@ TEST(Statistics, OfEqualDifferencesAreInfinite) {
   EXPECT_DOUBLE_EQ(paired_t_power(-1e5, 1000), 1);
 }
 
+TEST(Statistics, HedgesTrustsNoEffectOfTwoPairs) {
+  EXPECT_EQ(hedges_gz(Values{1.0, 2.0}), 0);
+}
+
 TEST(Statistics, RefuseWhatTheyCannotUse) {
   EXPECT_THROW(paired_t_test(Values{1.0}), Error);
   EXPECT_THROW(wilcoxon_signed_rank({}), Error);
