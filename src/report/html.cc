@@ -134,6 +134,9 @@ std::string html_page(const Report& report) {
   for (const HeatMap& map : report.heat_maps) body += heat_map_html(map);
   body += table_html(report.table);
   for (const TextComparison& comparison : report.comparisons) body += comparison_html(comparison);
+  for (const HtmlSection& section : report.sections)
+    body += fmt::format("<section><h2>{}</h2>\n{}</section>\n", html_escape(section.title),
+                        section.html);
   for (const std::string& note : report.notes)
     body += fmt::format("<p>{}</p>\n", html_escape(note));
   std::string page = fmt::format(
@@ -141,8 +144,8 @@ std::string html_page(const Report& report) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=\"color-scheme\" content=\"light dark\">\n"
       "<link rel=\"icon\" href=\"data:,\">\n"
-      "<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{}</main>\n",
-      html_escape(report.title), assets::kPageCss, body);
+      "<title>{}</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n{}</main>\n",
+      html_escape(report.title), assets::kPageCss, report.style, body);
   if (!report.charts.empty())
     page += fmt::format("<script>\n{}\n</script>\n<script>const reportCharts = {};\n{}</script>\n",
                         assets::kChartJs, script_json(charts), assets::kChartsJs);

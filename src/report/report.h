@@ -54,6 +54,12 @@ struct TextComparison {
   size_t common = 0;  // bytes at the beginning that both have; the rest is marked
 };
 
+// A part of the page that only its caller knows how to draw.
+struct HtmlSection {
+  std::string title;
+  std::string html;  // its text is escaped already (html.h)
+};
+
 struct Report {
   std::string title;
   std::vector<std::pair<std::string, std::string>> facts = {};  // name and value
@@ -61,7 +67,9 @@ struct Report {
   std::vector<Chart> charts = {};
   std::vector<HeatMap> heat_maps = {};
   std::vector<TextComparison> comparisons = {};
-  std::vector<std::string> notes = {};  // sentences below the table, on the page only
+  std::vector<HtmlSection> sections = {};  // after the table
+  std::string style = {};                  // CSS of the sections
+  std::vector<std::string> notes = {};     // sentences below the table, on the page only
   // What json, jsonl and csv print: an array of objects that have the same keys.
   nlohmann::ordered_json records = nlohmann::ordered_json::array();
 };
