@@ -20,9 +20,9 @@ BELOW = {
     "report": {"base"},
     "bench": {"generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "eval": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
-    "isolate": {"bench", "generate", "gemma", "tensor", "kernels", "base", "text", "report"},
     "train": {"report", "generate", "gemma", "quant", "io", "tensor", "kernels", "base", "text"},
     "blend": {"train", "report", "generate", "gemma", "io", "tensor", "kernels", "base", "text"},
+    "isolate": {"bench", "report", "generate", "gemma", "io", "tensor", "kernels", "base", "text"},
     "quantize": {"eval", "generate", "gemma", "io", "quant", "tensor", "kernels", "base", "text"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)

@@ -1,0 +1,48 @@
+#include "isolate/description.h"
+
+#include <fmt/format.h>
+
+#include "base/json.h"
+#include "base/rng.h"
+#include "isolate/plan_json.h"
+
+namespace lapidary {
+
+namespace {
+
+std::string hash_of(std::string_view text) {
+  uint64_t hash = text.size();
+  for (const char c : text) hash = mix64(hash ^ static_cast<unsigned char>(c));
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace
+
+OrderedJson run_description(const Engine& engine, std::span<const IsolationExample> examples,
+                            std::span<const IsolationPlan> plans, const IsolationRunOptions& o) {
+  OrderedJson hashes = OrderedJson::object(), conditions = OrderedJson::array();
+  for (size_t i = 0; i < examples.size(); ++i)
+    hashes[examples[i].id] = hash_of(examples[i].json + stored_plan(plans[i]).dump());
+  for (const Condition condition : o.plan.conditions) conditions.push_back(name_of(condition));
+  return {{"format", 1},
+          {"model", engine.folder().filename().string()},
+          {"model_fingerprint", fmt::format("{:016x}", engine.fingerprint())},
+          {"compute", engine.compute() == Compute::kExact ? "exact" : "fast"},
+          {"kv_type", std::string(name_of(engine.kv_type()))},
+          {"examples", hashes},
+          {"conditions", conditions},
+          {"text_fields", o.plan.text_fields},
+          {"topics", o.plan.topics},
+          {"prompts", o.plan.topical ? "topical" : "neutral"},
+          {"questions", o.plan.questions},
+          {"chat", o.plan.chat},
+          {"max_tokens", o.plan.max_tokens},
+          {"seed", o.plan.seed},
+          {"temperature", o.sampling.temperature},
+          {"top_k", o.sampling.top_k},
+          {"top_p", o.sampling.top_p},
+          {"ignore_eos", o.ignore_eos},
+          {"procedure", o.one_at_a_time ? "original" : "batched"}};
+}
+
+}  // namespace lapidary

@@ -1,0 +1,54 @@
+#include "isolate/find_clusters.h"
+
+#include "base/fail.h"
+#include "isolate/agreement.h"
+
+namespace lapidary {
+
+namespace {
+
+constexpr int kMostClusters = 6;
+
+std::vector<float> embed(const Engine& engine, std::string_view text, int layer) {
+  return engine.embed(context_tokens(engine.tokenizer(), text, false), layer);
+}
+
+}  // namespace
+
+int default_layer(const Engine& engine) {
+  return (2 * engine.config().num_hidden_layers + 2) / 3;
+}
+
+FoundClusters find_clusters(const Engine& engine, const IsolationExample& example,
+                            const PlanOptions& options, const FindOptions& find) {
+  FoundClusters found;
+  found.layer = find.layer > 0 ? find.layer : default_layer(engine);
+  found.labels.assign(example.turns.size(), -1);
+  std::vector<std::vector<float>> embeddings;
+  std::vector<int> given;
+  for (size_t i = 0; i < example.turns.size(); ++i) {
+    const IsolationTurn& turn = example.turns[i];
+    const auto text = turn_text(turn, options);
+    if (!text || example.clusters[turn.cluster].synthesis()) continue;
+    found.turns.push_back(i);
+    given.push_back(static_cast<int>(turn.cluster));
+    embeddings.push_back(embed(engine, *text, found.layer));
+  }
+  if (found.turns.size() < 2) fail("{}: fewer than two turns with text", example.id);
+  found.mean = mean_of(embeddings);
+  found.points = centred(embeddings, found.mean);
+  found.clustering =
+      find_clusters(found.points, find.clusters, kMostClusters, find.method, find.seed);
+  for (size_t i = 0; i < found.turns.size(); ++i)
+    found.labels[found.turns[i]] = found.clustering.labels[i];
+  found.rand_index = adjusted_rand_index(found.clustering.labels, given);
+  found.mutual_information = normalized_mutual_information(found.clustering.labels, given);
+  return found;
+}
+
+Route route_turn(const Engine& engine, const FoundClusters& found, std::string_view text) {
+  const std::vector<float> embedding[] = {embed(engine, text, found.layer)};
+  return route(found.points, found.clustering.labels, centred(embedding, found.mean)[0]);
+}
+
+}  // namespace lapidary

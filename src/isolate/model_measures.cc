@@ -1,0 +1,135 @@
+#include "isolate/model_measures.h"
+
+#include <optional>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "generate/logit_rows.h"
+#include "isolate/contexts.h"
+#include "isolate/find_clusters.h"
+
+namespace lapidary {
+
+namespace {
+
+class Measurer {
+ public:
+  Measurer(const std::shared_ptr<const Engine>& engine, const PlanOptions& options,
+           IsolationFolder& folder, const Watch& watch)
+      : engine_(engine), o_(options), folder_(folder), watch_(watch), pool_(engine->threads()) {}
+
+  void measure(const IsolationExample& example, const IsolationPlan& plan) {
+    const PlanOptions alone = {.conditions = {Condition::kSemantic, Condition::kSequential},
+                               .text_fields = o_.text_fields,
+                               .topical = o_.topical,
+                               .questions = false,
+                               .chat = o_.chat};
+    const IsolationPlan both = make_plan(example, alone, engine_->tokenizer());
+    mean_ = mean_of_turns(example);
+    Contexts own = contexts(both.conditions[0], ""), all = contexts(both.conditions[1], "");
+    for (const PlannedCondition& condition : plan.conditions) {
+      const std::string name(name_of(condition.condition));
+      Contexts read = contexts(condition, example.id);
+      for (const PlannedOutput& output : condition.outputs) {
+        watch_.throw_if_stopped();
+        const RecordKey key = {example.id, name, output.name};
+        const OutputRecord* record = folder_.find(key);
+        if (record == nullptr || folder_.measures().contains(key)) continue;
+        MeasureRecord made{.example = example.id, .condition = name, .name = output.name};
+        if (!output.expected.empty()) made.measures["expected_nll"] = expected_nll(read, output);
+        if (example.clusters[output.cluster].hears.empty())
+          made.measures["leak_nats"] = code_length(own, output.cluster, output, record->tokens) -
+                                       code_length(all, 0, output, record->tokens);
+        if (!output.expected.empty() && !record->text.empty())
+          made.measures["similarity"] = similarity(record->text, output.expected);
+        folder_.add(std::move(made));
+      }
+    }
+  }
+
+ private:
+  // Messages are what the example's outputs under that condition said; without an id there are
+  // none.
+  Contexts contexts(const PlannedCondition& condition, const std::string& id) {
+    const std::string name(name_of(condition.condition));
+    return {engine_, condition, o_.chat,
+            [this, &condition, id, name](size_t i) -> std::string_view {
+              const OutputRecord* heard = folder_.find({id, name, condition.outputs[i].name});
+              return heard == nullptr ? std::string_view() : heard->text;
+            },
+            held_};
+  }
+
+  double expected_nll(Contexts& contexts, const PlannedOutput& output) {
+    const std::string text = (o_.chat ? "" : " ") + output.expected;
+    const std::vector<Token> ids = engine_->tokenizer().encode(text, ControlText::kLiteral);
+    return code_length(contexts, output.cache, output, ids) / static_cast<double>(ids.size());
+  }
+
+  std::vector<float> embed(std::string_view text) const {
+    return engine_->embed(context_tokens(engine_->tokenizer(), text, false),
+                          default_layer(*engine_));
+  }
+
+  std::vector<float> mean_of_turns(const IsolationExample& example) const {
+    std::vector<std::vector<float>> turns;
+    for (const IsolationTurn& turn : example.turns)
+      if (const auto text = turn_text(turn, o_)) turns.push_back(embed(*text));
+    return mean_of(turns);
+  }
+
+  double similarity(std::string_view output, std::string_view expected) const {
+    const std::vector<float> both[] = {embed(output), embed(expected)};
+    const std::vector<std::vector<float>> points = centred(both, mean_);
+    double cosine = 0;
+    for (size_t i = 0; i < points[0].size(); ++i) cosine += double{points[0][i]} * points[1][i];
+    return cosine;
+  }
+
+  // -ln p of the tokens after a context and the output's prompt.
+  double code_length(Contexts& contexts, size_t cache, const PlannedOutput& output,
+                     std::span<const Token> tokens) {
+    const Watch watch{{}, watch_.stop};
+    const Context& context = contexts.read(cache, watch);
+    Session session = context.session->fork();
+    const std::vector<Token> prompt = prompt_tokens(engine_->tokenizer(), output.prompt, o_.chat);
+    const StepItem item{&session, prompt, context.label};
+    engine_->step({&item, 1}, watch);
+    double nats = nll(session.logits(), tokens[0]);
+    session.score(
+        tokens.first(tokens.size() - 1),
+        [&](int64_t i, std::span<const float> logits) {
+          nats += nll(logits, tokens[static_cast<size_t>(i) + 1]);
+        },
+        watch, context.label);
+    return nats;
+  }
+
+  double nll(std::span<const float> logits, Token id) {
+    return log_sum_exp(logits, pool_) - double{logits[static_cast<size_t>(id)]};
+  }
+
+  std::shared_ptr<const Engine> engine_;
+  const PlanOptions& o_;
+  IsolationFolder& folder_;
+  const Watch& watch_;
+  ThreadPool pool_;
+  int64_t held_ = 0;
+  std::vector<float> mean_;  // of the embeddings of the example's turns
+};
+
+}  // namespace
+
+void measure_with_model(const std::shared_ptr<const Engine>& engine,
+                        std::span<const IsolationExample> examples,
+                        std::span<const IsolationPlan> plans, const PlanOptions& options,
+                        IsolationFolder& folder, const Watch& watch) {
+  Measurer measurer(engine, options, folder, watch);
+  for (size_t i = 0; i < plans.size(); ++i) {
+    watch.report(static_cast<int64_t>(i), std::ssize(plans));
+    measurer.measure(examples[i], plans[i]);
+  }
+  watch.report(std::ssize(plans), std::ssize(plans));
+}
+
+}  // namespace lapidary

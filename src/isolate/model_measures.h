@@ -1,0 +1,30 @@
+// What the model says of outputs that are there; nothing is sampled.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "lapidary/engine.h"
+#include "lapidary/progress.h"
+
+#include "isolate/plan.h"
+#include "isolate/run_folder.h"
+
+namespace lapidary {
+
+// Adds to the folder, for each output that it has, what is not there yet:
+//   expected_nll  mean -ln p of the expected output's tokens after the output's own context and
+//                 prompt, nats
+//   leak_nats     of working clusters that hear nobody: by how many nats the other clusters' turns
+//                 shorten the code of the whole output, from that after its own turns alone to that
+//                 after all turns
+//   similarity    cosine of the embeddings (Engine::embed) of output and expected output, two
+//   thirds
+//                 of the way up, without the mean of the conversation's turns
+// Throws Error{kInterrupted}: what was measured is kept.
+void measure_with_model(const std::shared_ptr<const Engine>& engine,
+                        std::span<const IsolationExample> examples,
+                        std::span<const IsolationPlan> plans, const PlanOptions& options,
+                        IsolationFolder& folder, const Watch& watch = {});
+
+}  // namespace lapidary

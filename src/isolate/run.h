@@ -1,0 +1,40 @@
+// Runs plans: each context is read once, forked for every output that goes on from it, and all
+// outputs that wait for nothing are decoded together.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "lapidary/engine.h"
+#include "lapidary/progress.h"
+#include "lapidary/sampler.h"
+
+#include "isolate/plan.h"
+#include "isolate/run_folder.h"
+
+namespace lapidary {
+
+struct IsolationRunOptions {
+  PlanOptions plan = {};
+  SamplerOptions sampling = {.temperature = 0.7, .top_k = 0, .top_p = 1};  // its seed is the plan's
+  bool ignore_eos = false;
+  int64_t parallel = 16;   // outputs that are decoded together, at most
+  int64_t max_memory = 0;  // for keys and values; 0: half of what is available
+  // The original study's procedure: every output reads its context again, one after another.
+  bool one_at_a_time = false;
+};
+
+// Makes what the folder does not have yet. `watch` counts outputs. Throws Error{kInput}, before any
+// work, for a context that does not fit (check_plan), and Error{kInterrupted}: the folder has what
+// was finished.
+void run_isolation(const std::shared_ptr<const Engine>& engine,
+                   std::span<const IsolationExample> examples, std::span<const IsolationPlan> plans,
+                   const IsolationRunOptions& options, IsolationFolder& folder,
+                   const Watch& watch = {});
+
+// Of an output: with it, and the place in the output, a token is drawn, whatever the condition and
+// the order of the work.
+uint64_t output_seed(uint64_t seed, const std::string& example, const std::string& output);
+
+}  // namespace lapidary

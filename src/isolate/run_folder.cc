@@ -1,0 +1,159 @@
+#include "isolate/run_folder.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "base/fail.h"
+#include "base/json.h"
+#include "io/output_file.h"
+#include "isolate/plan_json.h"
+
+namespace lapidary {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// Each whole line. A process that was killed may have left half of one at the end.
+void read_lines(const fs::path& file, const std::function<void(const Json&, std::string)>& take) {
+  std::ifstream in(file);
+  int64_t number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_discarded())
+      take(json, fmt::format("{}: line {}", file.string(), number));
+    else if (in.peek() != std::ifstream::traits_type::eof())
+      fail("{}: line {} is not JSON", file.string(), number);
+  }
+}
+
+template <class Record>
+std::ofstream rewritten(const fs::path& file, const std::map<RecordKey, Record>& records) {
+  std::string text;
+  for (const auto& [key, record] : records) text += to_json(record).dump() + "\n";
+  write_file(file, text);
+  return std::ofstream(file, std::ios::app);
+}
+
+void put(std::ofstream& lines, const fs::path& file, const OrderedJson& json) {
+  lines << json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) << std::endl;
+  if (!lines) fail_resource("{}: cannot be written", file.string());
+}
+
+void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
+  std::string differences;
+  for (const auto& [key, value] : now.items()) {
+    const Json was = before.contains(key) ? Json(before[key]) : Json();
+    if (was != Json(value))
+      differences += fmt::format("{} {}: {} then, {} now", differences.empty() ? "" : ";", key,
+                                 shown_json(was), shown_json(Json(value)));
+  }
+  if (differences.empty()) return;
+  throw Error(
+      ErrorKind::kInput,
+      fmt::format("{}: the run that is there was begun otherwise:{}", file.string(), differences),
+      "go on with what it was begun with, or choose another folder");
+}
+
+}  // namespace
+
+IsolationFolder::IsolationFolder(fs::path folder, const OrderedJson& description)
+    : path_(std::move(folder)), description_(description) {
+  const fs::path file = path_ / "run.json";
+  std::error_code error;
+  if (fs::exists(file)) {
+    compare(read_ordered_json_file(file), description, file);
+    read_records();
+  } else {
+    if (fs::exists(path_, error) && !fs::is_empty(path_, error))
+      fail("{}: is there and is no run to go on with", path_.string());
+    fs::create_directories(path_, error);
+    if (error) fail_resource("{}: cannot be made: {}", path_.string(), error.message());
+    write_file(file, description.dump(1) + "\n");
+  }
+  output_lines_ = rewritten(path_ / "outputs.jsonl", outputs_);
+  context_lines_ = rewritten(path_ / "contexts.jsonl", contexts_);
+  measure_lines_ = rewritten(path_ / "measures.jsonl", measures_);
+}
+
+IsolationFolder::IsolationFolder(fs::path folder) : path_(std::move(folder)) {
+  const fs::path file = path_ / "run.json";
+  if (!fs::exists(file)) fail("{}: there is no run", path_.string());
+  description_ = read_ordered_json_file(file);
+  read_records();
+}
+
+void IsolationFolder::keep(std::span<const IsolationExample> examples,
+                           std::span<const IsolationPlan> plans) const {
+  std::error_code error;
+  fs::create_directories(path_ / "examples", error);
+  if (error)
+    fail_resource("{}: cannot be made: {}", (path_ / "examples").string(), error.message());
+  for (const IsolationExample& example : examples)
+    write_file(path_ / "examples" / (example.id + ".json"), example.json);
+  std::string lines;
+  for (const IsolationPlan& plan : plans) lines += stored_plan(plan).dump() + "\n";
+  write_file(path_ / "plans.jsonl", lines);
+}
+
+std::vector<IsolationPlan> IsolationFolder::plans() const {
+  std::vector<IsolationPlan> plans;
+  read_lines(path_ / "plans.jsonl", [&](const Json& json, const std::string& where) {
+    plans.push_back(restored_plan(json, where));
+  });
+  if (plans.empty()) fail("{}: has no plan", (path_ / "plans.jsonl").string());
+  return plans;
+}
+
+// In the order of the plans.
+std::vector<IsolationExample> IsolationFolder::examples() const {
+  std::vector<IsolationExample> examples;
+  for (const IsolationPlan& plan : plans())
+    examples.push_back(read_example(path_ / "examples" / (plan.example + ".json")));
+  return examples;
+}
+
+void IsolationFolder::read_records() {
+  read_lines(path_ / "outputs.jsonl", [&](const Json& json, const std::string& where) {
+    OutputRecord record = output_record(json, where);
+    outputs_.insert_or_assign(record.key(), std::move(record));
+  });
+  read_lines(path_ / "contexts.jsonl", [&](const Json& json, const std::string& where) {
+    ContextRecord record = context_record(json, where);
+    contexts_.insert_or_assign(record.key(), std::move(record));
+  });
+  read_lines(path_ / "measures.jsonl", [&](const Json& json, const std::string& where) {
+    MeasureRecord record = measure_record(json, where);
+    measures_.insert_or_assign(record.key(), std::move(record));
+  });
+}
+
+const OutputRecord* IsolationFolder::find(const RecordKey& key) const {
+  const auto found = outputs_.find(key);
+  return found == outputs_.end() ? nullptr : &found->second;
+}
+
+double IsolationFolder::seconds() const {
+  double last = 0;
+  for (const auto& [key, record] : outputs_) last = std::max(last, record.end);
+  for (const auto& [key, record] : contexts_) last = std::max(last, record.end);
+  return last;
+}
+
+void IsolationFolder::add(OutputRecord record) {
+  put(output_lines_, path_ / "outputs.jsonl", to_json(record));
+  outputs_.insert_or_assign(record.key(), std::move(record));
+}
+
+void IsolationFolder::add(MeasureRecord record) {
+  put(measure_lines_, path_ / "measures.jsonl", to_json(record));
+  measures_.insert_or_assign(record.key(), std::move(record));
+}
+
+void IsolationFolder::add(ContextRecord record) {
+  put(context_lines_, path_ / "contexts.jsonl", to_json(record));
+  contexts_.insert_or_assign(record.key(), std::move(record));
+}
+
+}  // namespace lapidary

@@ -1,0 +1,58 @@
+// A folder that a run writes to as it goes: run.json, examples and plans.jsonl say what is run,
+// contexts.jsonl and outputs.jsonl what came of it so far, measures.jsonl what the model says of
+// the outputs.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <span>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "isolate/plan.h"
+#include "isolate/record.h"
+
+namespace lapidary {
+
+class IsolationFolder {
+ public:
+  // Begins a run, or takes up the one that is there. `description` goes to run.json; throws
+  // Error{kInput} when the one that is there was begun with another, naming what differs, and
+  // Error{kResource} when the folder cannot be written.
+  IsolationFolder(std::filesystem::path folder, const nlohmann::ordered_json& description);
+  // Only reads. Throws Error{kInput} where there is no run.
+  explicit IsolationFolder(std::filesystem::path folder);
+
+  // What is run, for those who read the folder later.
+  void keep(std::span<const IsolationExample> examples, std::span<const IsolationPlan> plans) const;
+  std::vector<IsolationExample> examples() const;
+  std::vector<IsolationPlan> plans() const;
+
+  const std::filesystem::path& path() const { return path_; }
+  const nlohmann::ordered_json& description() const { return description_; }
+  const OutputRecord* find(const RecordKey& key) const;  // null: not made yet
+  const std::map<RecordKey, OutputRecord>& outputs() const { return outputs_; }
+  const std::map<RecordKey, ContextRecord>& contexts() const { return contexts_; }
+  const std::map<RecordKey, MeasureRecord>& measures() const { return measures_; }
+  // When the last thing in it ended.
+  double seconds() const;
+
+  // On disk when they return.
+  void add(OutputRecord record);
+  void add(ContextRecord record);
+  void add(MeasureRecord record);
+
+ private:
+  void read_records();
+
+  std::filesystem::path path_;
+  nlohmann::ordered_json description_;
+  std::map<RecordKey, OutputRecord> outputs_;
+  std::map<RecordKey, ContextRecord> contexts_;
+  std::map<RecordKey, MeasureRecord> measures_;
+  std::ofstream output_lines_, context_lines_, measure_lines_;
+};
+
+}  // namespace lapidary

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""isolate from outside."""
+import html.parser
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+import unittest
+
+from program import BINARY, SOURCE, TINY, Case, environment, main, needs_model
+
+EXAMPLE = SOURCE / "data/isolation/food_001_bakery.json"
+TOKENIZERS = pathlib.Path(BINARY).parent.parent / "tokenizers"
+# The original study's example, which is not ours to pass on.
+ORIGINAL = os.environ.get("LAPIDARY_RDIC_EXAMPLE", "")
+
+
+@needs_model
+class Isolate(Case):
+    def test_plan(self):
+        plan = json.loads(self.ok("isolate", "plan", str(EXAMPLE), "--json", "-q").stdout)
+        self.assertEqual(plan["example"], "food_001_bakery")
+        self.assertEqual(list(plan["conditions"]), ["sequential", "prompted", "turn_based", "semantic"])
+        caches = plan["conditions"]["semantic"]["caches"]
+        self.assertEqual(list(caches), ["cluster_1", "cluster_2", "cluster_3"])
+        self.assertEqual(plan["conditions"]["semantic"]["messages"], {"cluster_3": ["A", "B"]})
+        # The parts and the whole: each part has a <bos>, and blank lines come between.
+        whole = plan["conditions"]["sequential"]["caches"]["all"]
+        self.assertLess(abs(sum(caches.values()) - whole), 20)
+        text = self.ok("isolate", "plan", str(SOURCE / "data/isolation"), "-q").stdout
+        self.assertLessEqual(max(map(len, text.splitlines())), 120)
+        self.refused(2, "condition 'x' does not exist", "isolate", "plan", str(EXAMPLE), "--conditions", "x")
+        self.refused(1, "/nope.json", "isolate", "plan", "/nope.json")
+        empty = self.folder / "empty"
+        empty.mkdir()
+        self.refused(1, "has no example", "isolate", "plan", str(empty))
+
+    @unittest.skipUnless(ORIGINAL, "LAPIDARY_RDIC_EXAMPLE does not name the original example")
+    def test_published_sizes(self):
+        for tokenizer, long in (("gemma3", (1088, 1104, 1185)), ("gemma2", (1087, 1103, 1184))):
+            folder = TOKENIZERS / tokenizer
+            if not folder.exists():
+                self.skipTest(f"{folder} is not there")
+            result = self.ok("isolate", "plan", ORIGINAL, "-m", str(folder), "--json")
+            plan = json.loads(result.stdout)
+            sizes = {name: list(c["caches"].values()) for name, c in plan["conditions"].items()}
+            self.assertEqual((*sizes["sequential"], *sizes["prompted"], *sizes["turn_based"]), long)
+            self.assertEqual(sizes["semantic"][:2], [419, 452])
+            self.assertEqual(len(plan["warnings"]), 1)
+            self.assertIn("turn 15 has no instruction or content, only query", plan["warnings"][0])
+
+    def run_once(self, name, *more):
+        return self.ok("isolate", "run", str(EXAMPLE), "-o", str(self.folder / name), "-n", "16", "-q", *more)
+
+    def test_run_and_report(self):
+        result = json.loads(self.run_once("run", "--json", "--conditions", "sequential,semantic,mask").stdout)
+        self.assertEqual(result["example"], "food_001_bakery")
+        plan = result["conditions"]["semantic"]["outputs"]
+        self.assertEqual(len(result["outputs"]), 3 * len(plan))
+        for output in result["outputs"]:
+            self.assertLessEqual(len(output["tokens"]), 16)
+            self.assertIn("words", output["measures"])
+        named = {(m["group"], m["measure"], m["condition"]) for m in result["metrics"]}
+        for measure in ("leak_nats", "contamination", "expected_nll", "rougeL", "bleu", "chrf", "similarity"):
+            self.assertIn(("outputs", measure, "sequential"), named)
+        self.assertIn(("synthesis", "coverage", "semantic"), named)
+        self.assertEqual({s["b"] for s in result["statistics"]}, {"sequential", "mask"})
+        self.assertGreater(result["seconds"], 0)
+        again = json.loads(self.ok("isolate", "report", str(self.folder / "run"), "--json").stdout)
+        self.assertEqual(again["metrics"], result["metrics"])
+        page = (self.folder / "run/report.html").read_text()
+        html.parser.HTMLParser().feed(page)
+        for word in ("Which tokens live in which cache", "Messages", "Time line", "food_001_bakery"):
+            self.assertIn(word, page)
+        both = self.folder / "both.html"
+        self.ok("isolate", "report", str(self.folder / "run"), str(self.folder / "run"), "-o", str(both))
+        self.assertEqual(both.read_text().count("<td>semantic</td>"), 2)
+        self.refused(1, "there is no run", "isolate", "report", str(self.folder))
+
+    def test_text(self):
+        text = self.run_once("text").stdout
+        self.assertLessEqual(max(map(len, text.splitlines()[:-1])), 80)
+        self.assertIn("leak into the outputs", text)
+
+    def test_clusters_auto(self):
+        result = json.loads(self.run_once("auto", "--json", "--clusters", "auto", "--conditions", "semantic",
+                                          "--no-questions").stdout)
+        self.assertTrue(any(name.startswith("found_") for name in result["conditions"]["semantic"]["caches"]))
+
+    def test_killed_and_resumed(self):
+        def outputs(name):
+            lines = (self.folder / name / "outputs.jsonl").read_text().splitlines()
+            return {(r["condition"], r["name"]): r["tokens"] for r in map(json.loads, lines)}
+        self.run_once("whole")
+        command = (BINARY, "isolate", "run", str(EXAMPLE), "-o", str(self.folder / "killed"), "-n", "16", "-q",
+                   "--parallel", "2")
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+        lines = self.folder / "killed/outputs.jsonl"
+        deadline = time.time() + 60
+        while time.time() < deadline and not (lines.exists() and lines.stat().st_size > 0):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.run_once("killed")
+        self.assertEqual(outputs("killed"), outputs("whole"))
+        self.refused(1, "max_tokens: 16 then, 17 now", "isolate", "run", str(EXAMPLE), "-o",
+                     str(self.folder / "killed"), "-n", "17")
+
+    def test_too_long(self):
+        self.refused(1, "more than the 2048 there are", "isolate", "run", str(EXAMPLE), "-o",
+                     str(self.folder / "long"), "-n", "1900")
+        self.assertFalse((self.folder / "long/outputs.jsonl").exists() and
+                         (self.folder / "long/outputs.jsonl").read_text())
+
+    def test_prove(self):
+        result = json.loads(self.ok("isolate", "prove", str(EXAMPLE), "-n", "60", "--json", "-q").stdout)
+        self.assertEqual(len(result["checks"]), 6)
+        self.assertTrue(all(check["holds"] for check in result["checks"]))
+        text = self.ok("isolate", "prove", str(EXAMPLE), "-n", "60", "--compute", "exact").stdout
+        self.assertEqual(text.count("holds"), 6)
+
+    def test_cluster(self):
+        result = json.loads(self.ok("isolate", "cluster", str(EXAMPLE), "--json", "-q", "--route",
+                                    "The oven must be hot before the dough goes in.").stdout)
+        self.assertGreaterEqual(result["clusters"], 2)
+        self.assertLessEqual(result["adjusted_rand_index"], 1)
+        self.assertIn(result["route"]["cluster"], range(1, result["clusters"] + 1))
+        self.assertEqual(len(result["silhouettes"]), min(6, len(result["labels"]) - 1) - 1)
+        self.refused(2, "layer: 99 given", "isolate", "cluster", str(EXAMPLE), "--layer", "99")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+#include "isolate/run.h"
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <stop_token>
+
+#include <gtest/gtest.h>
+
+#include "lapidary/error.h"
+
+#include "base/scratch_folder.h"
+#include "isolate/description.h"
+#include "small_example.h"
+
+namespace lapidary {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Runs : public ::testing::Test {
+ protected:
+  std::shared_ptr<const Engine> engine = Engine::load(kTiny, {});
+  std::vector<IsolationExample> examples = {small_example()};
+  ScratchFolder scratch;
+
+  static IsolationRunOptions options(double temperature) {
+    IsolationRunOptions o;
+    o.plan.conditions.assign(kConditions.begin(), kConditions.end());
+    o.plan.max_tokens = 12;
+    o.sampling.temperature = temperature;
+    return o;
+  }
+
+  IsolationFolder run(const IsolationRunOptions& o, const std::string& name,
+                      const Watch& watch = {}) {
+    std::vector<IsolationPlan> plans;
+    for (const IsolationExample& example : examples)
+      plans.push_back(make_plan(example, o.plan, engine->tokenizer()));
+    IsolationFolder folder(scratch.path() / name, run_description(*engine, examples, plans, o));
+    run_isolation(engine, examples, plans, o, folder, watch);
+    return folder;
+  }
+
+  static std::map<RecordKey, std::vector<Token>> tokens(const IsolationFolder& folder) {
+    std::map<RecordKey, std::vector<Token>> made;
+    for (const auto& [key, record] : folder.outputs()) made[key] = record.tokens;
+    return made;
+  }
+};
+
+TEST_F(Runs, TogetherOrOneAtATimeMakeTheSameTokens) {
+  IsolationRunOptions o = options(0);
+  const IsolationFolder together = run(o, "together");
+  EXPECT_EQ(together.outputs().size(), 8 * 4u);
+  o.one_at_a_time = true;
+  const IsolationFolder alone = run(o, "alone");
+  EXPECT_EQ(tokens(alone), tokens(together));
+  // The original procedure reads a context for each output.
+  const RecordKey all = {"small", "sequential", "all"};
+  EXPECT_EQ(together.contexts().at(all).prefilled, together.contexts().at(all).tokens);
+  EXPECT_EQ(alone.contexts().at(all).prefilled, 4 * together.contexts().at(all).tokens);
+}
+
+TEST_F(Runs, RoomAndParallelismChangeNothing) {
+  IsolationRunOptions o = options(0.7);
+  const auto expected = tokens(run(o, "wide"));
+  o.parallel = 3;
+  EXPECT_EQ(tokens(run(o, "narrow")), expected);
+  o.parallel = 16;
+  o.max_memory = 1;
+  EXPECT_EQ(tokens(run(o, "little")), expected);
+}
+
+TEST_F(Runs, AnInterruptedRunGoesOn) {
+  const IsolationRunOptions o = options(0.7);
+  const auto expected = tokens(run(o, "whole"));
+  std::stop_source stop;
+  const Watch watch{[&](int64_t done, int64_t) {
+                      if (done >= 5) stop.request_stop();
+                    },
+                    stop.get_token()};
+  EXPECT_THROW(run(o, "stopped", watch), Error);
+  const fs::path lines = scratch.path() / "stopped/outputs.jsonl";
+  std::ofstream(lines, std::ios::app) << "{\"example\": \"sma";  // killed while it wrote
+  const IsolationFolder before(scratch.path() / "stopped");
+  EXPECT_GE(before.outputs().size(), 5u);
+  EXPECT_LT(before.outputs().size(), expected.size());
+  EXPECT_EQ(tokens(run(o, "stopped")), expected);
+}
+
+TEST_F(Runs, AnotherModelOrOtherOptionsAreRefused) {
+  IsolationRunOptions o = options(0);
+  o.plan.conditions = {Condition::kSemantic};
+  run(o, "run");
+  o.plan.max_tokens = 13;
+  try {
+    run(o, "run");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("max_tokens: 12 then, 13 now"), std::string::npos)
+        << e.what();
+  }
+  o.plan.max_tokens = 12;
+  engine =
+      Engine::load(fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny", {.compute = Compute::kExact});
+  EXPECT_THROW(run(o, "run"), Error);
+  fs::create_directory(scratch.path() / "other");
+  std::ofstream(scratch.path() / "other/file") << "x";
+  EXPECT_THROW(run(o, "other"), Error);
+}
+
+TEST_F(Runs, MessagesCarryWhatWasMade) {
+  IsolationRunOptions o = options(0);
+  o.plan.conditions = {Condition::kSemantic};
+  const IsolationFolder folder = run(o, "run");
+  const auto text = [&](const char* name) {
+    return folder.find({"small", "semantic", name})->text;
+  };
+  const std::string synthesis =
+      "\nOutput A: " + text("A") + "\n\nOutput B: " + text("B") + "\n\nPlan the voyage.";
+  EXPECT_EQ(folder.contexts().at({"small", "semantic", "cluster_3"}).tokens,
+            std::ssize(context_tokens(engine->tokenizer(), synthesis, false)));
+}
+
+}  // namespace
+}  // namespace lapidary
