@@ -1,0 +1,133 @@
+// lapidary isolate cluster: the topics of a conversation, found.
+#include <fmt/format.h>
+
+#include "bench_options.h"
+#include "isolate/find_clusters.h"
+#include "isolate_options.h"
+
+namespace lapidary::cli {
+
+void add_finding(CLI::App& verb, FindFlags& flags, const char* group) {
+  choices(verb.add_option("--method", flags.method, "How turns are put together (agglomerative)"),
+          {"agglomerative", "kmeans"})
+      ->group(group);
+  verb.add_option("--layer", flags.options.layer,
+                  "Whose hidden states are averaged; 0: two thirds of the way up (0)")
+      ->type_name("N")
+      ->check(between<int>(0, 1000))
+      ->group(group);
+  verb.add_option("--number", flags.options.clusters,
+                  "Of clusters; 0: the number with the largest silhouette (0)")
+      ->type_name("N")
+      ->check(between<int>(0, 1000))
+      ->group(group);
+}
+
+FindOptions resolve(const FindFlags& flags, uint64_t seed) {
+  FindOptions options = flags.options;
+  options.method = cluster_method_named(flags.method);
+  options.seed = seed;
+  return options;
+}
+
+namespace {
+
+struct Options {
+  Verbosity verbosity;
+  ModelOptions model;
+  PlanFlags plan;
+  FindFlags find;
+  std::string turn;
+  bool json = false;
+};
+
+void setup(CLI::App& verb, Options& o) {
+  add_examples(verb, o.plan);
+  add_finding(verb, o.find, "Clusters");
+  verb.add_option("--seed", o.plan.options.seed, "Of the starts of kmeans (42)")
+      ->type_name("N")
+      ->group("Clusters");
+  verb.add_option("--route", o.turn, "A new turn: say which cluster it belongs to")
+      ->type_name("TEXT");
+  verb.add_flag("--json", o.json, "Print one JSON document")->group("Output");
+  add_model(verb, o.model);
+  add_threads(verb, o.model.threads, "Model");
+  add_arithmetic(verb, o.model);
+  add_adapters(verb, o.model);
+  add_verbosity(verb, o.verbosity);
+  verb.footer(
+      "Each turn's hidden states are averaged, and turns that point the same way are put together. "
+      "Agreement with the file's clusters: 1 is the same, 0 what chance gives (adjusted Rand "
+      "index).\n"
+      "\n"
+      "Examples:\n"
+      "  lapidary isolate cluster data/isolation/food_001_bakery.json\n"
+      "  lapidary isolate cluster data/isolation -m ~/models/gemma-3-1b-it --method kmeans --json");
+}
+
+Json to_json(const IsolationExample& example, const FoundClusters& found,
+             const std::optional<Route>& routed) {
+  Json labels = Json::object();
+  for (const size_t i : found.turns)
+    labels[std::to_string(example.turns[i].id)] = found.labels[i] + 1;
+  Json json = {{"example", example.id},
+               {"layer", found.layer},
+               {"clusters", found.clustering.clusters},
+               {"labels", labels},
+               {"silhouette", found.clustering.silhouette},
+               {"silhouettes", found.clustering.by_number},
+               {"adjusted_rand_index", found.rand_index},
+               {"normalized_mutual_information", found.mutual_information}};
+  if (routed)
+    json["route"] = {
+        {"cluster", routed->cluster + 1}, {"cosine", routed->cosine}, {"margin", routed->margin}};
+  return json;
+}
+
+std::string to_text(const IsolationExample& example, const FoundClusters& found,
+                    const std::optional<Route>& routed) {
+  std::string text =
+      fmt::format("{}: {} clusters, silhouette {:.3f}; with the file's: ARI {:.3f}, NMI {:.3f}\n",
+                  example.id, found.clustering.clusters, found.clustering.silhouette,
+                  found.rand_index, found.mutual_information);
+  for (int k = 0; k < found.clustering.clusters; ++k) {
+    std::string turns;
+    for (const size_t i : found.turns)
+      if (found.labels[i] == k)
+        turns += fmt::format(" {} ({})", example.turns[i].id,
+                             example.clusters[example.turns[i].cluster].name);
+    text += fmt::format("  {}:{}\n", k + 1, turns);
+  }
+  if (routed)
+    text += fmt::format("  the new turn belongs to {}: cosine {:.3f}, {:.3f} more than the next\n",
+                        routed->cluster + 1, routed->cosine, routed->margin);
+  return text;
+}
+
+int run(const Options& o) {
+  apply(o.verbosity);
+  const FindOptions find = resolve(o.find, o.plan.options.seed);
+  const PlanOptions plan = resolve(o.plan);
+  const std::vector<IsolationExample> examples = read_examples(o.plan);
+  const auto engine = load_engine(o.model, o.verbosity);
+  Json list = Json::array();
+  for (const IsolationExample& example : examples) {
+    const FoundClusters found = find_clusters(*engine, example, plan, find);
+    std::optional<Route> routed;
+    if (!o.turn.empty()) routed = route_turn(*engine, found, o.turn);
+    if (o.json)
+      list.push_back(to_json(example, found, routed));
+    else
+      out(to_text(example, found, routed));
+  }
+  if (o.json) out_json(list.size() == 1 ? list[0] : Json{{"examples", list}});
+  return kOk;
+}
+
+}  // namespace
+
+void add_isolate_cluster(Program& program, CLI::App& isolate) {
+  add_verb<Options>(program, "cluster", "Find the topics of a conversation", setup, run, &isolate);
+}
+
+}  // namespace lapidary::cli

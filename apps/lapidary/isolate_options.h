@@ -1,0 +1,43 @@
+// Flags that the second words of isolate share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common.h"
+#include "isolate/find_clusters.h"
+#include "isolate/plan.h"
+
+namespace lapidary::cli {
+
+struct PlanFlags {
+  std::vector<std::string> files;
+  std::vector<std::string> conditions;
+  std::vector<std::string> text_fields;
+  std::string prompts = "neutral";
+  bool no_questions = false;
+  PlanOptions options;
+};
+
+// FILE.. and --text-fields.
+void add_examples(CLI::App& verb, PlanFlags& flags);
+// The same, and what is asked of them.
+void add_plan(CLI::App& verb, PlanFlags& flags);
+// Throws Error{kUsage} for a condition that does not exist.
+PlanOptions resolve(const PlanFlags& flags);
+std::vector<IsolationExample> read_examples(const PlanFlags& flags);
+
+// How clusters are found.
+struct FindFlags {
+  std::string method = "agglomerative";
+  FindOptions options;
+};
+void add_finding(CLI::App& verb, FindFlags& flags, const char* group);
+FindOptions resolve(const FindFlags& flags, uint64_t seed);
+
+void add_isolate_cluster(Program& program, CLI::App& isolate);
+void add_isolate_run(Program& program, CLI::App& isolate);
+void add_isolate_report(Program& program, CLI::App& isolate);
+void add_isolate_prove(Program& program, CLI::App& isolate);
+
+}  // namespace lapidary::cli
