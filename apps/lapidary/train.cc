@@ -16,6 +16,7 @@ struct Options {
   std::string method = "lora";
   std::string data, run;
   std::string directions = "top";
+  std::string compute = "fast";
   TrainOptions train;
   bool no_packing = false;
   bool json = false;
@@ -128,6 +129,12 @@ void setup(CLI::App& verb, Options& o) {
   add_optimizer(verb, o.train);
   add_adapters(verb, o.train, o.directions);
   add_threads(verb, o.train.threads, "General");
+  choices(verb.add_option("--compute", o.compute,
+                          "fast: products of operands rounded to bf16 where the CPU has AMX "
+                          "(default); exact: of f32 everywhere")
+              ->envname("LAPIDARY_COMPUTE")
+              ->group("General"),
+          {"exact", "fast"});
   add_bytes(verb, "--max-memory", o.train.max_memory,
             "Train within it, as 2.5GiB, by --micro-batch and --checkpoint-layers (what is free)",
             "General");
@@ -158,6 +165,7 @@ TrainOptions options_of(const Options& o) {
   options.method = train_method(o.method);
   options.packing = !o.no_packing;
   options.directions = train_directions(o.directions);
+  options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
   return options;
 }
 
@@ -173,6 +181,7 @@ Json result_json(const TrainResult& r, const Options& o) {
                {"memory_forecast_bytes", r.memory.total()},
                {"micro_batch", r.memory.micro_batch},
                {"checkpoint_layers", r.memory.checkpoint_layers},
+               {"operands", r.bf16 ? "bf16" : "f32"},
                {"output", r.output.string()}};
   if (r.valid_loss) json["valid_loss"] = *r.valid_loss;
   return json;
@@ -213,10 +222,10 @@ int run(const Options& o) {
   if (o.json)
     out_json(result_json(result, o));
   else if (!o.verbosity.quiet)
-    note(fmt::format("{}: {} parameters, {} tokens, {:.0f} tok/s, peak memory {}",
+    note(fmt::format("{}: {} parameters, {} tokens, {:.0f} tok/s, operands of {}, peak memory {}",
                      result.output.string(), count_text(result.parameters),
                      count_text(result.tokens), result.tokens_per_second,
-                     bytes_text(peak_rss_bytes())));
+                     result.bf16 ? "bf16" : "f32", bytes_text(peak_rss_bytes())));
   return kOk;
 }
 

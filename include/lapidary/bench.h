@@ -63,6 +63,7 @@ struct Work {
   double bytes = 0;
   double flops = 0;
   double rounded = 0;  // of the flops: products of activations rounded to 8 bits
+  double bf16 = 0;     // of the flops: products of operands rounded to bf16
 };
 
 // The ceiling that a test would reach first.

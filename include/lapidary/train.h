@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lapidary/engine.h"
 #include "lapidary/progress.h"
 
 namespace lapidary {
@@ -85,6 +86,10 @@ struct TrainOptions {
   int64_t rank_every = 0;  // steps between measurements of what the updates are; 0: none
 
   int threads = 0;  // 0: one per core
+  // kFast: the operands of products with weights, and of those that make gradients, are rounded to
+  // bf16 where the kernels multiply bf16 faster (docs/numerics.md), or, resumed, where the run was
+  // begun with them. kExact: they are f32.
+  Compute compute = Compute::kFast;
   // Keep what so many layers leave for their way back, and compute those before again, so many at a
   // time; 0: keep all; -1: what fits.
   int checkpoint_layers = -1;
@@ -126,6 +131,7 @@ struct TrainResult {
   double tokens_per_second = 0;
   std::filesystem::path output;  // the adapter or the model that came of it
   TrainMemory memory;            // as forecast
+  bool bf16 = false;             // whether operands of products were rounded to it
   int rank = 0;  // of mpirun's; the first, 0, writes the run's folder and the output
 };
 
@@ -138,16 +144,16 @@ struct TrainEvents {
 // Runs to the end, or until `watch` asks to stop, and then leaves a state to resume from. Resumed
 // equals never stopped, bit for bit. In the run folder:
 //
-//   config.json     the options
+//   config.json     the options, and `operands`, "bf16" or "f32"
 //   metrics.jsonl   a line for each step: TrainStep, peak_rss_bytes
 //   ranks.jsonl     with rank_every, a line for each matrix at each measurement (docs/training.md)
 //   state/          weights, optimizer and position in the data, of the last save
 //   adapter/ or model/   what was trained, in the end
 //
 // Throws Error{kUsage} for options, Error{kInput} for model, data, and a resume whose options
-// differ (with the differences), for a loss that is not finite (with the step; the last state
-// stays), Error{kResource}, also when the run does not fit into memory, Error{kInterrupted} after
-// the state was saved.
+// differ (with the differences) or whose operands the kernels cannot multiply, for a loss that is
+// not finite (with the step; the last state stays), Error{kResource}, also when the run does not
+// fit into memory, Error{kInterrupted} after the state was saved.
 TrainResult train(const TrainOptions& options, const Watch& watch = {},
                   const TrainEvents& events = {});
 

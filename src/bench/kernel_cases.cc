@@ -506,39 +506,90 @@ void add_pointwise(std::vector<KernelCase>& cases) {
                                  }));
 }
 
-// A product of training: f32 operands, packed and multiplied.
-KernelCase gemm_case(int64_t rows, int64_t cols, int64_t depth) {
-  struct Data {
-    Data(int64_t m, int64_t n, int64_t k)
-        : a(random_floats(m * k, 7)), b(random_floats(k * n, 8)), c(static_cast<size_t>(m * n)) {}
-    void multiply(Executor& ex, int64_t m, int64_t n, int64_t k) {
-      gemm(ex, Strided(a.data(), m, k, k), Strided(b.data(), k, n, n), {c.data(), n},
-           Into::kOverwrite);
-    }
-    AlignedVector<float> a, b, c;
-  };
+// A product of training: operands, packed and multiplied. Those of bf16 are the same numbers, to be
+// rounded.
+struct GemmData {
+  GemmData(int64_t m, int64_t n, int64_t k)
+      : a(random_floats(m * k, 7)), b(random_floats(k * n, 8)), c(static_cast<size_t>(m * n)) {}
+  void multiply(Executor& ex, int64_t m, int64_t n, int64_t k, Operands operands) {
+    ex.operands = operands;
+    gemm(ex, Strided(a.data(), m, k, k), Strided(b.data(), k, n, n), {c.data(), n},
+         Into::kOverwrite);
+    ex.operands = Operands::kFloat;
+  }
+  AlignedVector<float> a, b, c;
+};
+
+KernelCase gemm_case(int64_t rows, int64_t cols, int64_t depth, Operands operands) {
+  const bool bf16 = operands == Operands::kBFloat16;
   const auto flops = static_cast<double>(2 * rows * cols * depth);
   const auto floats = static_cast<double>(rows * depth + depth * cols + rows * cols);
-  return {.op = "gemm",
+  return {.op = bf16 ? "gemm_bf16" : "gemm",
           .shape = fmt::format("{} x {} x {}", rows, depth, cols),
-          .work = {.bytes = 4 * floats, .flops = flops},
+          .work = {.bytes = 4 * floats, .flops = flops, .bf16 = bf16 ? flops : 0},
           .from_memory = false,
           .sample =
-              [](Executor& ex) {
-                Data data(37, 53, 301);
-                data.multiply(ex, 37, 53, 301);
+              [=](Executor& ex) {
+                GemmData data(37, 53, 301);
+                data.multiply(ex, 37, 53, 301, operands);
                 return to_vector(data.c);
               },
           .prepare =
               [=] {
-                auto data = std::make_shared<Data>(rows, cols, depth);
-                return [=](Executor& ex) { data->multiply(ex, rows, cols, depth); };
+                auto data = std::make_shared<GemmData>(rows, cols, depth);
+                return [=](Executor& ex) { data->multiply(ex, rows, cols, depth, operands); };
+              }};
+}
+
+// Rounding and packing alone: the first operand of a product as it lies, or turned over.
+KernelCase pack_bf16_case(int64_t rows, int64_t depth, Bf16Operand operand, bool turned) {
+  struct Data {
+    Data(int64_t m, int64_t k)
+        : from(random_floats(m * k, 7)),
+          to(static_cast<size_t>((m + kBf16Panel - 1) / kBf16Panel * kBf16Panel * bf16_depth(k))) {}
+    void pack(Executor& ex, int64_t m, int64_t k, Bf16Operand operand, bool turned) {
+      ex.for_each((m + kBf16Panel - 1) / kBf16Panel, kBf16Panel * k,
+                  [&](int64_t first, int64_t last, int) {
+                    ex.kernels().pack_bf16({.operand = operand,
+                                            .data = from.data(),
+                                            .count = m,
+                                            .depth = k,
+                                            .stride = turned ? 1 : k,
+                                            .k_stride = turned ? m : 1,
+                                            .first = first,
+                                            .last = last,
+                                            .out = to.data()});
+                  });
+    }
+    AlignedVector<float> from;
+    AlignedVector<BFloat16> to;
+  };
+  const auto values = static_cast<double>(rows * depth);
+  return {.op = "pack_bf16",
+          .shape = fmt::format("{} x {} as {}{}", rows, depth,
+                               operand == Bf16Operand::kRows ? "rows" : "columns",
+                               turned ? ", turned over" : ""),
+          .work = {.bytes = 6 * values, .flops = values},
+          .from_memory = false,
+          .sample =
+              [=](Executor& ex) {
+                Data data(37, 301);
+                data.pack(ex, 37, 301, operand, turned);
+                std::vector<float> packed;
+                for (const BFloat16 value : data.to) packed.push_back(to_float(value));
+                return packed;
+              },
+          .prepare =
+              [=] {
+                auto data = std::make_shared<Data>(rows, depth);
+                return [=](Executor& ex) { data->pack(ex, rows, depth, operand, turned); };
               }};
 }
 
 }  // namespace
 
-std::vector<KernelCase> kernel_cases(bool slow, int threads) {
+std::vector<KernelCase> kernel_cases(const Kernels& kernels, int threads) {
+  const bool slow = kernels.isa == "ref";
   std::vector<KernelCase> cases;
   const auto rows = [&](int64_t n) { return slow ? 32 : n; };
   // Gemma 3 1B's hidden size, or what is nearest and whole blocks.
@@ -570,10 +621,16 @@ std::vector<KernelCase> kernel_cases(bool slow, int threads) {
   }
   cases.push_back(merge_case(4096, 4));
   add_pointwise(cases);
-  for (const int64_t tokens : {128, 512}) {
-    cases.push_back(gemm_case(tokens, rows(6912), 1152));
-    cases.push_back(gemm_case(tokens, rows(1152), 6912));
-  }
+  const bool bf16 = kernels.gemm_bf16 != nullptr;
+  for (const Operands operands : {Operands::kFloat, Operands::kBFloat16})
+    for (const int64_t tokens : {128, 512}) {
+      if (operands == Operands::kBFloat16 && !bf16) continue;
+      cases.push_back(gemm_case(tokens, rows(6912), 1152, operands));
+      cases.push_back(gemm_case(tokens, rows(1152), 6912, operands));
+    }
+  for (const Bf16Operand operand : {Bf16Operand::kRows, Bf16Operand::kCols})
+    for (const bool turned : {false, true})
+      if (bf16) cases.push_back(pack_bf16_case(512, 1152, operand, turned));
   return cases;
 }
 

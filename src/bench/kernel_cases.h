@@ -24,8 +24,9 @@ struct KernelCase {
   std::function<std::function<void(Executor&)>()> prepare;
 };
 
-// The shapes are those of Gemma 3 1B. `slow`: for the definition, matrices with fewer rows.
-std::vector<KernelCase> kernel_cases(bool slow, int threads);
+// Of the entries that the table has. The shapes are those of Gemma 3 1B; for the definition, which
+// is slow, matrices have fewer rows.
+std::vector<KernelCase> kernel_cases(const Kernels& kernels, int threads);
 
 // Root mean square of the difference over that of what is expected; not a number if either has one.
 double relative_error(const std::vector<float>& got, const std::vector<float>& expected);

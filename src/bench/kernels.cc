@@ -52,7 +52,7 @@ void measure_kernels(const KernelOptions& options,
   Executor definition(*ref, threads);
   for (const Kernels* kernels : supported_kernels()) {
     Executor table(*kernels, threads);
-    for (const KernelCase& c : kernel_cases(kernels == ref, threads)) {
+    for (const KernelCase& c : kernel_cases(*kernels, threads)) {
       watch.throw_if_stopped();
       const std::string name = fmt::format("{} {} {}", kernels->isa, c.op, c.shape);
       if (name.find(options.filter) == std::string::npos) continue;

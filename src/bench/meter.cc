@@ -108,7 +108,7 @@ Units units_of(std::string_view isa) {
     return {find_compute_probe("avx2 f32"), find_compute_probe("avx2 int8, 16-bit sums")};
   const ComputeProbe* avx512 = find_compute_probe("avx512 f32");
   if (isa == "avx512") return {avx512, find_compute_probe("avx512 vnni int8")};
-  if (isa == "amx") return {avx512, find_compute_probe("amx int8")};
+  if (isa == "amx") return {avx512, find_compute_probe("amx int8"), find_compute_probe("amx bf16")};
   if (isa == "neon") return {find_compute_probe("neon f32"), find_compute_probe("neon int8")};
   return {};
 }
@@ -130,8 +130,9 @@ void Ceilings::begin(std::string_view isa, const Work& work) {
   read_.clear();
   parts_.clear();
   if (units.rounded && work.rounded > 0) parts_.push_back({units.rounded, work.rounded});
-  if (units.floats && work.flops > work.rounded)
-    parts_.push_back({units.floats, work.flops - work.rounded});
+  if (units.bf16 && work.bf16 > 0) parts_.push_back({units.bf16, work.bf16});
+  const double floats = work.flops - work.rounded - work.bf16;
+  if (units.floats && floats > 0) parts_.push_back({units.floats, floats});
 }
 
 void Ceilings::sample() {

@@ -48,11 +48,13 @@ class Meter {
   std::vector<int64_t> cursors_;  // by thread: where its next slice starts in each of its rows
 };
 
-// The probes of the units that a kernel table computes with: products of floats, and of rounded
-// activations. nullptr: ref's, which no unit limits.
+// The probes of the units that a kernel table computes with: products of floats, of rounded
+// activations, and of operands rounded to bf16. nullptr: ref's, which no unit limits, or there is
+// none.
 struct Units {
   const ComputeProbe* floats = nullptr;
   const ComputeProbe* rounded = nullptr;
+  const ComputeProbe* bf16 = nullptr;
 };
 Units units_of(std::string_view isa);
 

@@ -9,26 +9,32 @@ namespace lapidary {
 
 namespace {
 
-// Puts the tape on the executor for as long as it lives.
+// Puts the tape on the executor, and has it multiply such operands, for as long as it lives.
 class Recording {
  public:
-  Recording(Executor& ex, Tape& tape) : ex_(ex) { ex.tape = &tape; }
+  Recording(Executor& ex, Tape& tape, Operands operands) : ex_(ex), before_(ex.operands) {
+    ex.tape = &tape;
+    ex.operands = operands;
+  }
   ~Recording() {
     ex_.tape->clear();
     ex_.tape = nullptr;
+    ex_.operands = before_;
   }
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
  private:
   Executor& ex_;
+  Operands before_;
 };
 
 }  // namespace
 
 Backprop::Backprop(Executor& ex, const Config& config, const Weights& weights, int64_t max_rows,
-                   int checkpoint_layers)
+                   int checkpoint_layers, Operands operands)
     : ex_(ex),
+      operands_(operands),
       config_(config),
       weights_(weights),
       group_(checkpoint_layers > 0 ? checkpoint_layers : config.num_hidden_layers),
@@ -65,7 +71,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
   begin(batch);
   // What an interrupted run may have left behind.
   std::fill(gradients_.memory().begin(), gradients_.memory().end(), 0.0f);
-  const Recording recording(ex_, tape_);
+  const Recording recording(ex_, tape_, operands_);
   const Dropout start = tape_.dropout();
   std::vector<uint64_t> keys;  // of the dropout, at each checkpoint
 
@@ -100,7 +106,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
 
 Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
   begin(batch);
-  const Recording recording(ex_, tape_);
+  const Recording recording(ex_, tape_, operands_);
   const Dropout dropout = tape_.dropout();
   tape_.set_dropout(0, 0);
   embed(ex_, batch.tokens, weights_.embed_tokens, config_.embed_scale(), state_.x);

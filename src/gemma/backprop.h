@@ -60,9 +60,10 @@ class Backprop {
   // `checkpoint_layers`: 0 keeps what every layer leaves for its way back. Otherwise that of so
   // many layers at a time, counted from the last: of the ones before, only the input of every so
   // many is kept, and their forward pass is done again. Less memory, up to a third more time, the
-  // same bits. Config, weights and executor must outlive this.
+  // same bits. `operands`: of the products with weights and of those that make gradients;
+  // attention's are of f32. Config, weights and executor must outlive this.
   Backprop(Executor& ex, const Config& config, const Weights& weights, int64_t max_rows,
-           int checkpoint_layers);
+           int checkpoint_layers, Operands operands = Operands::kFloat);
 
   Tape& tape() { return tape_; }
 
@@ -86,6 +87,7 @@ class Backprop {
   }
 
   Executor& ex_;
+  Operands operands_;
   const Config& config_;
   const Weights& weights_;
   int group_;  // layers whose records are kept at once

@@ -18,6 +18,7 @@
 #include "lapidary/kv_type.h"
 
 #include "base/dtype.h"
+#include "base/float16.h"
 
 namespace lapidary {
 
@@ -222,19 +223,59 @@ constexpr int64_t attend_partial_floats(int head_dim) {
   return head_dim + 16;
 }
 
-// c[i, j] = (add ? c[i, j] : 0) + sum over k of a[i, k] b[k, j]: one chain of fused multiply-adds
-// for each c, in the order of k, so that a product may be taken in blocks of k without changing a
-// bit. The operands are packed: panels of `gemm_rows` rows of a, [depth, gemm_rows] each, and of
-// `gemm_cols` columns of b, [depth, gemm_cols] each, the last one filled up with anything finite.
-struct GemmArgs {
-  const float* a = nullptr;
-  const float* b = nullptr;
+// c[i, j] = (add ? c[i, j] : 0) + sum over k of a[i, k] b[k, j], of packed operands.
+template <class Value>
+struct PackedProduct {
+  const Value* a = nullptr;
+  const Value* b = nullptr;
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t depth = 0;
   float* c = nullptr;  // [rows, cols], rows `stride` floats apart
   int64_t stride = 0;
   bool add = false;
+};
+// Of f32: one chain of fused multiply-adds for each c, in the order of k, so that a product may be
+// taken in blocks of k without changing a bit. The operands are panels of `gemm_rows` rows of a,
+// [depth, gemm_rows] each, and of `gemm_cols` columns of b, [depth, gemm_cols] each, the last one
+// filled up with anything finite.
+using GemmArgs = PackedProduct<float>;
+
+// Of bf16, with products and sums in f32. The operands are panels of kBf16Panel rows of a and as
+// many columns of b. A panel is steps of kBf16Step of k, filled up with zeros to whole ones, and a
+// step is two tiles of kBf16Tile rows, or columns: as the tiles of AMX have them, the rows of a one
+// after another, and of b the pairs of k, each of all 16 columns. A table adds up a step in an
+// order of its own, and the steps in the order of k: products may be taken in blocks of whole
+// steps.
+using Bf16GemmArgs = PackedProduct<BFloat16>;
+constexpr int64_t kBf16Tile = 16;
+constexpr int64_t kBf16Panel = 2 * kBf16Tile;
+constexpr int64_t kBf16Step = 32;
+constexpr int64_t kBf16TileSize = kBf16Tile * kBf16Step;
+enum class Bf16Operand { kRows, kCols };  // a and b
+// Where in its panel the value of row (or column) i at k lies.
+[[gnu::always_inline]] constexpr int64_t bf16_position(Bf16Operand operand, int64_t i, int64_t k) {
+  const int64_t tile = (k / kBf16Step * 2 + i / kBf16Tile) * kBf16TileSize;
+  const int64_t row = i % kBf16Tile, at = k % kBf16Step;
+  return tile + (operand == Bf16Operand::kRows ? row * kBf16Step + at
+                                               : at / 2 * (2 * kBf16Tile) + 2 * row + at % 2);
+}
+[[gnu::always_inline]] constexpr int64_t bf16_depth(int64_t depth) {
+  return (depth + kBf16Step - 1) / kBf16Step * kBf16Step;
+}
+
+// Rounds an operand to bf16, to nearest, ties to even, and packs panels [first, last) of it to
+// where they lie from `out` on: panel p at out + p * kBf16Panel * bf16_depth(depth).
+struct Bf16PackArgs {
+  Bf16Operand operand = Bf16Operand::kRows;
+  const float* data = nullptr;  // row (or column) i at k is data[i * stride + k * k_stride]
+  int64_t count = 0;            // rows, or columns
+  int64_t depth = 0;
+  int64_t stride = 0;
+  int64_t k_stride = 0;
+  int64_t first = 0;
+  int64_t last = 0;
+  BFloat16* out = nullptr;
 };
 
 struct Kernels {
@@ -260,6 +301,9 @@ struct Kernels {
   int gemm_rows;
   int gemm_cols;
   void (*gemm)(const GemmArgs& args);
+  // nullptr, both, where the instruction set multiplies no bf16 faster than f32.
+  void (*pack_bf16)(const Bf16PackArgs& args);
+  void (*gemm_bf16)(const Bf16GemmArgs& args);
   // x = softmax(x) over n >= 1 values; returns log(sum of e^x).
   double (*softmax)(float* x, int64_t n);
   // Of gelu_mul: `d_gate` holds the gradient of its result and becomes that of `gate`; that of `up`

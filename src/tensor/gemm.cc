@@ -8,11 +8,9 @@ namespace lapidary {
 
 namespace {
 
-constexpr int64_t kDepth = 256;      // of a packed block: a panel of b is 16 KB or 32
 constexpr int64_t kRows = 2048;      // of a that are packed at once
 constexpr int64_t kCols = 4096;      // of b: 4 MiB
-constexpr int64_t kTaskRows = 252;   // of a product that one thread does at once, at most: its part
-constexpr int64_t kTaskCols = 128;   // of a and of b fit the second-level cache
+constexpr int64_t kTaskCols = 128;   // of a product that one thread does at once: its part of b
 constexpr int64_t kSerialRows = 96;  // the same for a product by one thread
 constexpr int64_t kSerialCols = 256;
 
@@ -66,43 +64,111 @@ struct BlockSizes {
   int64_t task_rows, task_cols;  // of one task
 };
 
-template <class Run>
-void multiply(const Kernels& kernels, const BlockSizes& sizes, Strided a, Strided b, Target c,
-              Into into, float* packed_a, float* packed_b, Run&& run) {
-  const int64_t height = kernels.gemm_rows, width = kernels.gemm_cols;
+// A kind of operands: how they are packed and multiplied.
+struct FloatOperands {
+  using Value = float;
+  static constexpr int64_t kDepth = 256;     // of a packed block: a panel of b is 16 KB or 32
+  static constexpr int64_t kTaskRows = 252;  // at most: a task's part of a and of b fit the
+                                             // second-level cache
+  const Kernels& kernels;
+
+  int64_t height() const { return kernels.gemm_rows; }
+  int64_t width() const { return kernels.gemm_cols; }
+  static int64_t packed_depth(int64_t depth) { return depth; }
+  void pack_rows(Strided a, int64_t first, int64_t last, float* out) const {
+    pack(a, height(), first, last, out);
+  }
+  void pack_cols(Strided b, int64_t first, int64_t last, float* out) const {
+    pack(b.transposed(), width(), first, last, out);
+  }
+  void multiply(const GemmArgs& args) const { kernels.gemm(args); }
+};
+
+struct Bf16Operands {
+  using Value = BFloat16;
+  static constexpr int64_t kDepth = 512;  // the same bytes
+  static constexpr int64_t kTaskRows = 256;
+  static_assert(kDepth % kBf16Step == 0);
+  const Kernels& kernels;
+
+  static int64_t height() { return kBf16Panel; }
+  static int64_t width() { return kBf16Panel; }
+  static int64_t packed_depth(int64_t depth) { return bf16_depth(depth); }
+  void pack_rows(Strided a, int64_t first, int64_t last, BFloat16* out) const {
+    pack(Bf16Operand::kRows, a, first, last, out);
+  }
+  void pack_cols(Strided b, int64_t first, int64_t last, BFloat16* out) const {
+    pack(Bf16Operand::kCols, b.transposed(), first, last, out);
+  }
+  void multiply(const Bf16GemmArgs& args) const { kernels.gemm_bf16(args); }
+
+ private:
+  void pack(Bf16Operand operand, Strided m, int64_t first, int64_t last, BFloat16* out) const {
+    kernels.pack_bf16({.operand = operand,
+                       .data = m.data,
+                       .count = m.rows,
+                       .depth = m.cols,
+                       .stride = m.row_stride,
+                       .k_stride = m.col_stride,
+                       .first = first,
+                       .last = last,
+                       .out = out});
+  }
+};
+
+template <class Kind, class Run>
+void multiply(const Kind& kind, const BlockSizes& sizes, Strided a, Strided b, Target c, Into into,
+              typename Kind::Value* packed_a, typename Kind::Value* packed_b, Run&& run) {
+  const int64_t height = kind.height(), width = kind.width();
   const int64_t task_cols = round_up(sizes.task_cols, width);
   for (int64_t i = 0; i < a.rows; i += sizes.rows)
-    for (int64_t k = 0; k < a.cols; k += kDepth) {
-      const int64_t rows = std::min(sizes.rows, a.rows - i), depth = std::min(kDepth, a.cols - k);
+    for (int64_t k = 0; k < a.cols; k += Kind::kDepth) {
+      const int64_t rows = std::min(sizes.rows, a.rows - i);
+      const int64_t depth = std::min(Kind::kDepth, a.cols - k);
+      const int64_t packed_depth = Kind::packed_depth(depth);
       const Strided part = a.block(i, k, rows, depth);
       run(panels(rows, height), height * depth,
-          [&](int64_t first, int64_t last) { pack(part, height, first, last, packed_a); });
+          [&](int64_t first, int64_t last) { kind.pack_rows(part, first, last, packed_a); });
       for (int64_t j = 0; j < b.cols; j += sizes.cols) {
         const int64_t cols = std::min(sizes.cols, b.cols - j);
-        const Strided other = b.block(k, j, depth, cols).transposed();
+        const Strided other = b.block(k, j, depth, cols);
         run(panels(cols, width), width * depth,
-            [&](int64_t first, int64_t last) { pack(other, width, first, last, packed_b); });
+            [&](int64_t first, int64_t last) { kind.pack_cols(other, first, last, packed_b); });
         const int64_t across = panels(cols, task_cols), down = panels(rows, sizes.task_rows);
         const int64_t task_rows = round_up(panels(rows, down), height);
         run(across * down, task_rows * task_cols * depth, [&](int64_t first, int64_t last) {
           for (int64_t task = first; task < last; ++task) {
             const int64_t row = task % down * task_rows, col = task / down * task_cols;
-            kernels.gemm({.a = packed_a + row * depth,
-                          .b = packed_b + col * depth,
-                          .rows = std::min(task_rows, rows - row),
-                          .cols = std::min(task_cols, cols - col),
-                          .depth = depth,
-                          .c = c.data + (i + row) * c.stride + j + col,
-                          .stride = c.stride,
-                          .add = k > 0 || into == Into::kAdd});
+            kind.multiply({.a = packed_a + row * packed_depth,
+                           .b = packed_b + col * packed_depth,
+                           .rows = std::min(task_rows, rows - row),
+                           .cols = std::min(task_cols, cols - col),
+                           .depth = depth,
+                           .c = c.data + (i + row) * c.stride + j + col,
+                           .stride = c.stride,
+                           .add = k > 0 || into == Into::kAdd});
           }
         });
       }
     }
 }
 
-int64_t packed_floats(int64_t n, int64_t width) {
-  return round_up(n, width) * kDepth;
+// Values of a packed block of n rows or columns, in panels of `width`.
+template <class Kind>
+int64_t packed_size(int64_t n, int64_t width) {
+  return round_up(n, width) * Kind::kDepth;
+}
+
+template <class Kind>
+void multiply_by_all(Executor& ex, const Kind& kind, Strided a, Strided b, Target c, Into into) {
+  const int64_t a_size = packed_size<Kind>(std::min(a.rows, kRows), kind.height());
+  const int64_t b_size = packed_size<Kind>(std::min(b.cols, kCols), kind.width());
+  const int64_t bytes = (a_size + b_size) * int64_t{sizeof(typename Kind::Value)};
+  auto* packed = reinterpret_cast<typename Kind::Value*>(ex.packed(bytes));
+  multiply(kind, {kRows, kCols, Kind::kTaskRows, kTaskCols}, a, b, c, into, packed, packed + a_size,
+           [&](int64_t count, int64_t work, auto&& fn) {
+             ex.for_each(count, work, [&](int64_t first, int64_t last, int) { fn(first, last); });
+           });
 }
 
 }  // namespace
@@ -110,23 +176,21 @@ int64_t packed_floats(int64_t n, int64_t width) {
 void gemm(Executor& ex, Strided a, Strided b, Target c, Into into) {
   LAPIDARY_CHECK(a.cols == b.rows, "[gemm] the depths of a and b");
   const Kernels& kernels = ex.kernels();
-  const int64_t a_floats = packed_floats(std::min(a.rows, kRows), kernels.gemm_rows);
-  float* packed = ex.packed(a_floats + packed_floats(std::min(b.cols, kCols), kernels.gemm_cols));
-  multiply(kernels, {kRows, kCols, kTaskRows, kTaskCols}, a, b, c, into, packed, packed + a_floats,
-           [&](int64_t count, int64_t work, auto&& fn) {
-             ex.for_each(count, work, [&](int64_t first, int64_t last, int) { fn(first, last); });
-           });
+  if (ex.operands == Operands::kFloat)
+    return multiply_by_all(ex, FloatOperands{kernels}, a, b, c, into);
+  LAPIDARY_CHECK(kernels.gemm_bf16 != nullptr, "[gemm] kernels that multiply bf16");
+  multiply_by_all(ex, Bf16Operands{kernels}, a, b, c, into);
 }
 
 int64_t gemm_scratch_floats(const Kernels& kernels) {
-  return packed_floats(kSerialRows, kernels.gemm_rows) +
-         packed_floats(kSerialCols, kernels.gemm_cols);
+  return packed_size<FloatOperands>(kSerialRows, kernels.gemm_rows) +
+         packed_size<FloatOperands>(kSerialCols, kernels.gemm_cols);
 }
 
 void gemm(const Kernels& kernels, Strided a, Strided b, Target c, Into into, float* scratch) {
   LAPIDARY_CHECK(a.cols == b.rows, "[gemm] the depths of a and b");
-  multiply(kernels, {kSerialRows, kSerialCols, kSerialRows, kSerialCols}, a, b, c, into, scratch,
-           scratch + packed_floats(kSerialRows, kernels.gemm_rows),
+  multiply(FloatOperands{kernels}, {kSerialRows, kSerialCols, kSerialRows, kSerialCols}, a, b, c,
+           into, scratch, scratch + packed_size<FloatOperands>(kSerialRows, kernels.gemm_rows),
            [](int64_t count, int64_t, auto&& fn) { fn(int64_t{0}, count); });
 }
 
@@ -141,7 +205,8 @@ void for_row_blocks(Executor& ex, const WeightMatrix& w, Fn&& fn) {
     return;
   }
   constexpr int64_t kFloats = int64_t{1} << 20;  // 4 MiB: stays in the last-level cache
-  const int64_t count = std::min(std::max(kFloats / w.cols / kDepth * kDepth, kDepth), w.rows);
+  constexpr int64_t kUnit = FloatOperands::kDepth;
+  const int64_t count = std::min(std::max(kFloats / w.cols / kUnit * kUnit, kUnit), w.rows);
   float* rows = ex.decoded(count * w.cols);
   for (int64_t n = 0; n < w.rows; n += count) {
     const int64_t height = std::min(count, w.rows - n);

@@ -1,6 +1,7 @@
 // Products of f32 matrices, for training: c (+)= a b, and products with stored weights that are
-// decoded a block of rows at a time. Each element of c is one chain of fused multiply-adds over k,
-// so blocks and threads change no bit.
+// decoded a block of rows at a time. Each element of c is one chain of sums over k, so blocks and
+// threads change no bit. Where the executor's operands are bf16, those of products that its threads
+// share are rounded as they are packed; the result is f32.
 #pragma once
 
 #include <cstdint>

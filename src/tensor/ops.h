@@ -22,6 +22,9 @@ namespace lapidary {
 // Whether products with quantised weights may round their activations to 8 bits (numerics.md).
 enum class Activations { kFloat, kRounded };
 
+// What products of gemm.h multiply (numerics.md): f32, or operands that are rounded to bf16.
+enum class Operands { kFloat, kBFloat16 };
+
 // What operations run on: a kernel table, threads, and scratch memory for each thread. Used by one
 // caller at a time.
 class Executor {
@@ -41,8 +44,10 @@ class Executor {
   // Where set, operations leave records on it (tape.h), and products are those of gemm.h, on float
   // activations. Not owned.
   Tape* tape = nullptr;
+  // Of the products of gemm.h that all threads share; bf16 is for kernels that have it.
+  Operands operands = Operands::kFloat;
   // Memory of gemm.h for packed operands and for decoded weights, valid until the next call.
-  float* packed(int64_t floats) { return grown(packed_, floats); }
+  std::byte* packed(int64_t bytes) { return grown(packed_, bytes); }
   float* decoded(int64_t floats) { return grown(decoded_, floats); }
   // Of matmul() for what low-rank updates add.
   float* low_rank(int64_t floats) { return grown(low_rank_, floats); }
@@ -68,10 +73,12 @@ class Executor {
   Activations activations_;
   AlignedVector<int8_t> codes_;
   AlignedVector<float> steps_, sums_;
-  AlignedVector<float> packed_, decoded_, low_rank_, logits_;
+  AlignedVector<std::byte> packed_;
+  AlignedVector<float> decoded_, low_rank_, logits_;
 
-  static float* grown(AlignedVector<float>& memory, int64_t floats) {
-    if (std::ssize(memory) < floats) memory.resize(static_cast<size_t>(floats));
+  template <class T>
+  static T* grown(AlignedVector<T>& memory, int64_t size) {
+    if (std::ssize(memory) < size) memory.resize(static_cast<size_t>(size));
     return memory.data();
   }
 };

@@ -19,8 +19,9 @@ namespace fs = std::filesystem;
 
 // What may differ between a run and its resumption: it changes how the run goes on, not what it
 // computes up to a step.
-const std::set<std::string> kFree = {"threads", "save_every", "eval_every", "checkpoint_layers",
-                                     "max_memory"};
+// The operands are the run's own: see TrainOptions::compute.
+const std::set<std::string> kFree = {"threads",           "save_every", "eval_every",
+                                     "checkpoint_layers", "max_memory", "operands"};
 
 void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
   std::vector<std::string> differences;
@@ -96,6 +97,7 @@ OrderedJson to_json(const TrainOptions& o) {
           {"merge_every", o.merge_every},
           {"directions", name_of(o.directions)},
           {"rank_every", o.rank_every},
+          {"operands", o.compute == Compute::kFast ? "bf16" : "f32"},
           {"threads", o.threads},
           {"checkpoint_layers", o.checkpoint_layers},
           {"max_memory", o.max_memory}};
@@ -115,6 +117,16 @@ int64_t RunFolder::micro_batch(const fs::path& run) {
   const fs::path config = config_to_resume(run);
   const Json json = read_json_file(config);
   return JsonObject(json, config.string()).integer("micro_batch");
+}
+
+bool RunFolder::bf16(const fs::path& run) {
+  const fs::path config = config_to_resume(run);
+  const Json json = read_json_file(config);
+  const JsonObject object(json, config.string());
+  const std::string operands = object.string("operands", "f32");  // what older runs did not say
+  if (operands != "bf16" && operands != "f32")
+    object.fail_field("operands", fmt::format("expected bf16 or f32, found {}", operands));
+  return operands == "bf16";
 }
 
 RunFolder::RunFolder(const TrainOptions& options)

@@ -37,6 +37,8 @@ class RunFolder {
   // The micro-batch that the run in this folder was begun with. Throws Error{kInput} when there is
   // none.
   static int64_t micro_batch(const std::filesystem::path& run);
+  // Whether it was begun with operands of bf16. Throws the same.
+  static bool bf16(const std::filesystem::path& run);
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -63,6 +65,7 @@ class RunFolder {
   std::optional<EventFile> events_;
 };
 
+// With operands of bf16 where `compute` is kFast.
 OrderedJson to_json(const TrainOptions& options);
 
 }  // namespace lapidary

@@ -130,7 +130,21 @@ std::optional<int> layer_of(const std::string& name) {
 // A run goes on with the sums it was begun with.
 TrainOptions begun(TrainOptions o) {
   if (o.resume && o.micro_batch == 0) o.micro_batch = RunFolder::micro_batch(o.run);
+  if (best_kernels().gemm_bf16 == nullptr) o.compute = Compute::kExact;  // as a new one notes
   return o;
+}
+
+// What config.json says, which may be of another machine or rank.
+Operands operands_of(const TrainOptions& asked, const Kernels& kernels) {
+  if (asked.compute == Compute::kExact || !RunFolder::bf16(asked.run)) return Operands::kFloat;
+  if (kernels.gemm_bf16 == nullptr)
+    throw Error(
+        ErrorKind::kInput,
+        fmt::format("{}: the run was begun with operands of bf16, which the kernels in use, "
+                    "{}, do not multiply",
+                    asked.run.string(), kernels.isa),
+        "--compute exact goes on with f32; the CPUs that multiply bf16 have AMX");
+  return Operands::kBFloat16;
 }
 
 class Trainer {
@@ -146,6 +160,7 @@ class Trainer {
                         Watch{{}, watch.stop})),
         memory_(choose_memory(o_, model_)),
         folder_(open_folder(o_, ranks_)),
+        operands_(operands_of(options, ex_.kernels())),
         method_(make_method(o_, model_, o_.model)) {}
 
   TrainResult run(const TrainEvents& events);
@@ -171,6 +186,7 @@ class Trainer {
   TrainingData data_;
   TrainMemory memory_;
   RunFolder folder_;
+  Operands operands_;
   std::unique_ptr<Method> method_;
   RunPosition position_;
   std::unique_ptr<BatchStream> batches_;
@@ -194,7 +210,8 @@ void Trainer::choose_parameters() {
   backprop_.reset();
   optimizer_ = make_optimizer(optimizer_options(o_), method_->parameters());
   backprop_ = std::make_unique<Backprop>(ex_, model_.config, model_.weights,
-                                         o_.micro_batch * o_.sequence_length, o_.checkpoint_layers);
+                                         o_.micro_batch * o_.sequence_length, o_.checkpoint_layers,
+                                         operands_);
   for (const Parameter& p : method_->parameters())
     backprop_->tape().track(p.value.data(), p.size(), p.grad.data());
 }
@@ -335,6 +352,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
   take_up();
   TrainResult result;
   result.memory = memory_;
+  result.bf16 = operands_ == Operands::kBFloat16;
   for (const Parameter& p : method_->parameters()) result.parameters += p.size();
   while (position_.step < o_.iterations) {
     TrainStep done;

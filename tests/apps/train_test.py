@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Training from outside: a run, its folder, interrupted and resumed."""
 import json
+import platform
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,30 @@ class Train(Case):
         self.refused(1, "holds a run already", *self.args, *SMALL, "--iters", "3")
         self.refused(1, "iterations: 3 then, 4 now", *self.args, *SMALL, "--iters", "4", "--resume")
         self.assertEqual(self.ok(*self.args, *SMALL, "--iters", "3", "--resume", "-q").returncode, 0)
+
+    def test_operands_of_bf16(self):
+        """The definition multiplies them on any machine; the vector kernels without AMX do not."""
+        one = (*self.args, "--batch-size", "1", "--sequence-length", "8", "--rank", "2", "--iters", "1", "--json", "-q")
+        vectors = "neon" if platform.machine() == "aarch64" else "avx2"
+
+        def operands(isa, *more):
+            document = json.loads(self.ok(*one, *more, env={"LAPIDARY_ISA": isa}).stdout)
+            return document["operands"], document["loss"]
+
+        def begun_with():
+            return json.loads((self.run_folder / "config.json").read_text())["operands"]
+
+        rounded, loss = operands("ref")
+        self.assertEqual((rounded, begun_with()), ("bf16", "bf16"))
+        self.refused(1, "operands of bf16", *one, "--resume", env={"LAPIDARY_ISA": vectors})
+        self.assertEqual(operands(vectors, "--resume", "--compute", "exact")[0], "f32")
+        self.run_folder = self.folder / "exact"
+        one = tuple(str(self.run_folder) if arg == str(self.folder / "run") else arg for arg in one)
+        rounded, exact_loss = operands("ref", "--compute", "exact")
+        self.assertEqual((rounded, begun_with()), ("f32", "f32"))
+        self.assertEqual(operands("ref", "--resume")[0], "f32")  # as it was begun
+        self.assertNotEqual(loss, exact_loss)
+        self.assertAlmostEqual(loss / exact_loss, 1, delta=2 ** -6)
 
     def test_ranks(self):
         self.ok(*self.args, *SMALL, "--iters", "3", "--rank-every", "2", "--targets", "q_proj", "-q")

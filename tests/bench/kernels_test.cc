@@ -15,7 +15,7 @@ namespace {
 std::set<std::string> found_wrong(const Kernels& kernels, const std::string& only = "") {
   Executor definition(*supported_kernels().front(), 1), table(kernels, 1);
   std::set<std::string> wrong;
-  for (const KernelCase& c : kernel_cases(true, 1))
+  for (const KernelCase& c : kernel_cases(kernels, 1))
     if ((only.empty() || c.op == only) && !check_kernel(c, definition, table).correct)
       wrong.insert(c.op);
   return wrong;
@@ -49,11 +49,13 @@ TEST(BenchKernels, AnEntryThatDoesNothingIsFoundWrong) {
     k.merge_attention = [](const float*, int64_t, int64_t, int, float*) {};
   });
   expect_wrong("gemm", [](Kernels& k) { k.gemm = [](const GemmArgs&) {}; });
+  expect_wrong("pack_bf16", [](Kernels& k) { k.pack_bf16 = [](const Bf16PackArgs&) {}; });
+  expect_wrong("gemm_bf16", [](Kernels& k) { k.gemm_bf16 = [](const Bf16GemmArgs&) {}; });
   expect_wrong("softmax", [](Kernels& k) { k.softmax = [](float*, int64_t) { return 0.0; }; });
   expect_wrong("gelu_mul_backward", [](Kernels& k) {
     k.gelu_mul_backward = [](const float*, const float*, float*, float*, int64_t) {};
   });
-  constexpr size_t kEntriesAbove = 12, kSizes = 2;
+  constexpr size_t kEntriesAbove = 14, kSizes = 2;
   static_assert(sizeof(Kernels) == sizeof(std::string_view) + kSizes * sizeof(int) +
                                        kEntriesAbove * sizeof(void (*)()),
                 "a new entry needs a case in kernel_cases.cc and a line above");

@@ -2,8 +2,10 @@
 // the compiler's, and the plain C++ model of tiles in place of AMX's.
 #include "kernels/avx512_emulated.h"
 
+#include "kernels/simd/bf16_tiles.h"
 #include "kernels/simd/table.h"
 #include "kernels/simd/tiles.h"
+#include "kernels/x86/avx512_bf16.h"
 #include "kernels/x86/avx512_float.h"
 
 namespace lapidary {
@@ -15,6 +17,8 @@ std::array<const Kernels*, 2> emulated_kernels() {
     Kernels table = vectors;
     table.isa = "amx (emulated)";
     table.quantized_matmul = simd::quantized_matmul<F, I, simd::TileQ<Q, simd::TileModel>>;
+    table.pack_bf16 = simd::pack_bf16<avx512::Bf16Packer>;
+    table.gemm_bf16 = simd::gemm_bf16<simd::Bf16TileModel>;
     return table;
   }();
   return {&vectors, &tiles};

@@ -28,12 +28,13 @@ inline std::vector<const Kernels*> tables_under_test() {
   return list;
 }
 
-// Of these, one for each `function`: AMX's table has most of them from AVX-512's.
+// Of these, one for each `function` that a table has: AMX's has most of them from AVX-512's.
 template <class Function>
 std::vector<const Kernels*> tables_under_test(Function Kernels::*function) {
   std::vector<const Kernels*> list;
   for (const Kernels* table : tables_under_test())
-    if (std::none_of(list.begin(), list.end(), [&](const Kernels* earlier) {
+    if (table->*function != nullptr &&
+        std::none_of(list.begin(), list.end(), [&](const Kernels* earlier) {
           return earlier->*function == table->*function;
         }))
       list.push_back(table);
@@ -276,6 +277,36 @@ inline std::vector<AttentionCase> attention_cases() {
       for (float cap : {0.0f, 5.0f})
         for (int64_t length : {1, 63, 64, 65, 300, 600}) cases.emplace_back(dim, type, cap, length);
   return cases;
+}
+
+// c (+)= a bᵀ of operands that the table rounds, a [rows, depth] and b [cols, depth].
+inline void bf16_product(const Kernels& kernels, const std::vector<float>& a,
+                         const std::vector<float>& b, int64_t rows, int64_t cols, int64_t depth,
+                         std::vector<float>& c, int64_t stride, bool add) {
+  const auto pack = [&](Bf16Operand operand, const std::vector<float>& values, int64_t n) {
+    const int64_t panels = (n + kBf16Panel - 1) / kBf16Panel;
+    std::vector<BFloat16> out(static_cast<size_t>(panels * kBf16Panel * bf16_depth(depth)));
+    kernels.pack_bf16({.operand = operand,
+                       .data = values.data(),
+                       .count = n,
+                       .depth = depth,
+                       .stride = depth,
+                       .k_stride = 1,
+                       .first = 0,
+                       .last = panels,
+                       .out = out.data()});
+    return out;
+  };
+  const auto packed_a = pack(Bf16Operand::kRows, a, rows);
+  const auto packed_b = pack(Bf16Operand::kCols, b, cols);
+  kernels.gemm_bf16({.a = packed_a.data(),
+                     .b = packed_b.data(),
+                     .rows = rows,
+                     .cols = cols,
+                     .depth = depth,
+                     .c = c.data(),
+                     .stride = stride,
+                     .add = add});
 }
 
 }  // namespace lapidary

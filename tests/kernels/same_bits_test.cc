@@ -100,6 +100,20 @@ TEST(SameBits, SoftmaxAndGeluMulBackward) {
   });
 }
 
+// Of AMX and the model of its tiles.
+TEST(SameBits, GemmBf16) {
+  for (const Kernels* table : tables_under_test(&Kernels::gemm_bf16)) {
+    if (table->isa == "ref") continue;
+    constexpr int64_t kRows = 45, kCols = 70, kDepth = 203;
+    const auto a = random_floats(kRows * kDepth, 1), b = random_floats(kCols * kDepth, 2);
+    std::vector<float> c = random_floats(kRows * kCols, 3);
+    bf16_product(*table, a, b, kRows, kCols, kDepth, c, kCols, true);
+    Hash hash;
+    hash.add(c);
+    EXPECT_EQ(hash.hex(), "b4fe86bd8f1c14bd") << table->isa;
+  }
+}
+
 TEST(SameBits, Attend) {
   expect_by_every_table("a1a1bff84dea972d", [](const Kernels& kernels, Hash& hash) {
     for (const KvType type : kKvTypes)

@@ -253,6 +253,33 @@ void gemm(const GemmArgs& g) {
     }
 }
 
+void pack_bf16(const Bf16PackArgs& p) {
+  const int64_t depth = bf16_depth(p.depth);
+  for (int64_t i = p.first * kBf16Panel; i < p.last * kBf16Panel; ++i)
+    for (int64_t k = 0; k < depth; ++k) {
+      const bool there = i < p.count && k < p.depth;
+      const float value = there ? p.data[i * p.stride + k * p.k_stride] : 0;
+      p.out[i / kBf16Panel * kBf16Panel * depth + bf16_position(p.operand, i % kBf16Panel, k)] =
+          to_bfloat16(value);
+    }
+}
+
+void gemm_bf16(const Bf16GemmArgs& g) {
+  const int64_t panel = kBf16Panel * bf16_depth(g.depth);
+  const auto value = [panel](const BFloat16* packed, Bf16Operand operand, int64_t i, int64_t k) {
+    return double{
+        to_float(packed[i / kBf16Panel * panel + bf16_position(operand, i % kBf16Panel, k)])};
+  };
+  for (int64_t i = 0; i < g.rows; ++i)
+    for (int64_t j = 0; j < g.cols; ++j) {
+      float* c = g.c + i * g.stride + j;
+      double sum = g.add ? double{*c} : 0;
+      for (int64_t k = 0; k < g.depth; ++k)
+        sum += value(g.a, Bf16Operand::kRows, i, k) * value(g.b, Bf16Operand::kCols, j, k);
+      *c = static_cast<float>(sum);
+    }
+}
+
 double softmax(float* x, int64_t n) {
   const double largest = *std::max_element(x, x + n);
   double total = 0;
@@ -286,6 +313,8 @@ const Kernels& kernels() {
                                  .gemm_rows = kGemmRows,
                                  .gemm_cols = kGemmCols,
                                  .gemm = gemm,
+                                 .pack_bf16 = pack_bf16,
+                                 .gemm_bf16 = gemm_bf16,
                                  .softmax = softmax,
                                  .gelu_mul_backward = gelu_mul_backward};
   return table;

@@ -24,6 +24,8 @@ constexpr Kernels make_table(std::string_view isa) {
           .gemm_rows = F::kGemmRows,
           .gemm_cols = 16 * F::kGemmVectors,
           .gemm = gemm<F>,
+          .pack_bf16 = nullptr,
+          .gemm_bf16 = nullptr,
           .softmax = softmax<F>,
           .gelu_mul_backward = gelu_mul_backward<F>};
 }

@@ -13,4 +13,6 @@ const Kernels& kernels();
 namespace lapidary::amx {
 const Kernels& kernels();  // AVX-512's, but for
 void quantized_matmul(const QuantizedMatmulArgs& args);
+void pack_bf16(const Bf16PackArgs& args);
+void gemm_bf16(const Bf16GemmArgs& args);
 }  // namespace lapidary::amx
