@@ -25,6 +25,11 @@ inline void load_config(const TileConfig& config) {
   _tile_loadconfig(&config);
 }
 
+// GCC 12 does not know either that loads of tiles read memory: what is written there comes first.
+inline void finish_stores() {
+  asm volatile("" : : : "memory");
+}
+
 // Tile 0 holds sums; 2 and 3 the codes and weights of 16 quads, 4 and 5 those of 8.
 struct Tiles {
   static void configure() {
@@ -32,9 +37,13 @@ struct Tiles {
   }
   static void release() { _tile_release(); }
   static void zero() { _tile_zero(0); }
-  static void load_sums(const void* p) { _tile_loadd(0, p, 64); }
+  static void load_sums(const void* p) {
+    finish_stores();
+    _tile_loadd(0, p, 64);
+  }
   template <int n>
   static void load_codes(const int8_t* p) {
+    finish_stores();
     if constexpr (n == 16)
       _tile_loadd(2, p, kQuantBlock);
     else
@@ -42,6 +51,7 @@ struct Tiles {
   }
   template <int n>
   static void load_weights(const uint8_t* p) {
+    finish_stores();
     if constexpr (n == 16)
       _tile_loadd(3, p, 64);
     else
@@ -71,7 +81,7 @@ struct Bf16Tiles {
     _tile_zero(3);
   }
   static void load(const float* c, int64_t stride) {
-    asm volatile("" : : : "memory");  // GCC 12 does not know either that loads read memory
+    finish_stores();
     const float* below = c + kBf16Tile * stride;
     _tile_loadd(0, c, 4 * stride);
     _tile_loadd(1, c + kBf16Tile, 4 * stride);
