@@ -11,6 +11,7 @@
 #   make interop   compare with transformers and mlx-lm on real shapes (installs them, 6 GB)
 #   make tiny      train the built-in model again, from random weights, on CORPUS=tinyshakespeare.txt
 #   make experiments-train  compare the ways of training on CORPUS=tinyshakespeare.txt: docs/experiments/training.md
+#   make experiments-isolate  all examples of data/isolation under all conditions: docs/experiments/isolation.md
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
 #   make fuzz      each fuzz target for FUZZ_SECONDS (60)
 #   make install   into PREFIX (/usr/local)
@@ -23,7 +24,7 @@ PRESET ?= gemma-3-270m
 ARGS ?= -p 128 -n 32
 CORPUS ?= tinyshakespeare.txt
 
-.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments-train check fuzz install clean
+.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments-train experiments-isolate check fuzz install clean
 .DEFAULT_GOAL := build
 
 setup-build:
@@ -68,6 +69,9 @@ tiny: build
 
 experiments-train: build
 	@python3 tools/experiments_train.py --corpus $(CORPUS)
+
+experiments-isolate: build
+	@python3 tools/experiments_isolation.py
 
 check:
 	@tools/setup.sh check
