@@ -117,11 +117,12 @@ TEST(Observer, SeesEveryPointAndChangesNothing) {
   const PassResult plain = logits_of(model.config, model.weights, tokens, executor);
   const PassResult seen = logits_of(model.config, model.weights, tokens, executor, true);
   EXPECT_EQ(plain.logits, seen.logits);
-  ASSERT_EQ(seen.points.size(), 4u * 7);
+  ASSERT_EQ(seen.points.size(), 5u * 7);
   EXPECT_EQ(seen.points[0], "blocks.0.ln1.hook_out 256");
-  EXPECT_EQ(seen.points[5], "blocks.1.attn.hook_z 256");
-  EXPECT_EQ(seen.points[26], "blocks.6.ln2.hook_out 256");
-  EXPECT_EQ(seen.points[27], "blocks.6.mlp.hook_post 640");
+  EXPECT_EQ(seen.points[6], "blocks.1.attn.hook_z 256");
+  EXPECT_EQ(seen.points[32], "blocks.6.ln2.hook_out 256");
+  EXPECT_EQ(seen.points[33], "blocks.6.mlp.hook_post 640");
+  EXPECT_EQ(seen.points[34], "blocks.6.hook_resid_post 256");
 }
 
 // A layer with its choice folded in, in f32.
@@ -184,7 +185,9 @@ class Folded {
         InputStatistics(c.hidden_size, t), InputStatistics(c.q_dim(), t),
         InputStatistics(c.hidden_size, t), InputStatistics(c.intermediate_size, t)};
     size_t next = 0;
-    stream.run(i, layer, [&](const std::string&, Matrix x) { inputs[next++ % 4].add(x); });
+    stream.run(i, layer, [&](const std::string& point, Matrix x) {
+      if (!point.ends_with("hook_resid_post")) inputs[next++ % 4].add(x);
+    });
     return inputs;
   }
 
