@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kMaxRedirects = 5;
 constexpr size_t kMaxHeaderBytes = size_t{256} << 10;
+constexpr size_t kMaxPageBytes = size_t{4} << 10;
 
 using UrlParts = std::unique_ptr<CURLU, void (*)(CURLU*)>;
 
@@ -58,6 +59,7 @@ size_t on_header(char* data, size_t, size_t size, void* context) {
   if (transfer.header_bytes > kMaxHeaderBytes) return 0;
   if (line.starts_with("HTTP/")) {  // a new answer: that of a proxy or "100 Continue" came before
     transfer.answer.headers.clear();
+    transfer.answer.page.clear();
     const size_t blank = line.find(' ');
     transfer.answer.status = blank == line.npos ? 0 : std::atol(line.data() + blank);
     return size;
@@ -78,7 +80,11 @@ size_t on_header(char* data, size_t, size_t size, void* context) {
 
 size_t on_body(char* data, size_t, size_t size, void* context) {
   auto& transfer = *static_cast<Transfer*>(context);
-  if (!transfer.answer.ok() || !*transfer.sink) return size;  // the page of an error or redirect
+  if (!transfer.answer.ok() || !*transfer.sink) {
+    std::string& page = transfer.answer.page;
+    page.append(data, std::min(size, kMaxPageBytes - page.size()));
+    return size;
+  }
   try {
     const auto bytes = std::as_bytes(std::span(data, size));
     return (*transfer.sink)(transfer.answer, bytes) ? size : 0;
@@ -150,8 +156,15 @@ HttpClient::HttpClient(const HubAccess& access, const std::function<bool()>& sto
 
 HttpClient::~HttpClient() = default;
 
-HttpAnswer HttpClient::once(const std::string& url, bool head, const std::string& range,
-                            const HttpSink& sink) {
+struct HttpClient::Request {
+  const std::string& url;
+  bool head = false;
+  std::string range = {};
+  const std::string* json = nullptr;  // to be sent
+};
+
+HttpAnswer HttpClient::once(const Request& request, const HttpSink& sink) {
+  const std::string& url = request.url;
   CURL* const curl = curl_->handle;
   Transfer transfer;
   transfer.sink = &sink;
@@ -164,14 +177,22 @@ HttpAnswer HttpClient::once(const std::string& url, bool head, const std::string
     const std::string line = "Authorization: Bearer " + access_.token;
     curl_slist_append(headers.get(), line.c_str());
   }
+  if (request.json != nullptr) {
+    curl_slist_append(headers.get(), "Content-Type: application/json");
+    curl_slist_append(headers.get(), "Expect:");
+  }
   const bool secure = access_.endpoint.starts_with("https:");
   const auto set = [&](CURLoption option, auto value) {
     LAPIDARY_CHECK(curl_easy_setopt(curl, option, value) == CURLE_OK, "libcurl lacks an option");
   };
   set(CURLOPT_URL, url.c_str());
   set(CURLOPT_PROTOCOLS_STR, secure ? "https" : "http,https");
-  set(CURLOPT_NOBODY, head ? 1L : 0L);
-  if (!range.empty()) set(CURLOPT_RANGE, range.c_str());
+  set(CURLOPT_NOBODY, request.head ? 1L : 0L);
+  if (!request.range.empty()) set(CURLOPT_RANGE, request.range.c_str());
+  if (request.json != nullptr) {
+    set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.json->size()));
+    set(CURLOPT_POSTFIELDS, request.json->data());
+  }
   set(CURLOPT_HTTPHEADER, headers.get());
   set(CURLOPT_USERAGENT, "lapidary");
   set(CURLOPT_NOSIGNAL, 1L);
@@ -205,10 +226,10 @@ HttpAnswer HttpClient::once(const std::string& url, bool head, const std::string
 }
 
 HttpAnswer HttpClient::head(const std::string& url) {
-  HttpAnswer answer = once(url, true, "", {});
+  HttpAnswer answer = once({.url = url, .head = true}, {});
   for (int i = 0; i < kMaxRedirects; ++i) {
     if (answer.redirect.empty() || origin_of(answer.redirect) != origin_of(url)) return answer;
-    HttpAnswer next = once(answer.redirect, true, "", {});
+    HttpAnswer next = once({.url = answer.redirect, .head = true}, {});
     next.headers.merge(answer.headers);  // what only the first of them said holds still
     answer = std::move(next);
   }
@@ -216,10 +237,14 @@ HttpAnswer HttpClient::head(const std::string& url) {
 }
 
 HttpAnswer HttpClient::get(const std::string& url, const std::string& range, const HttpSink& sink) {
-  HttpAnswer answer = once(url, false, range, sink);
+  HttpAnswer answer = once({.url = url, .range = range}, sink);
   for (int i = 0; i < kMaxRedirects && !answer.redirect.empty(); ++i)
-    answer = once(answer.redirect, false, range, sink);
+    answer = once({.url = answer.redirect, .range = range}, sink);
   return answer;
+}
+
+HttpAnswer HttpClient::post(const std::string& url, const std::string& json, const HttpSink& sink) {
+  return once({.url = url, .json = &json}, sink);
 }
 
 }  // namespace lapidary

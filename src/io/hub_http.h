@@ -23,6 +23,7 @@ struct HttpAnswer {
   // What broke off the transfer, in words; empty when all that was announced has come.
   std::string broken;
   bool refused = false;  // the break is no accident: another attempt would meet it again
+  std::string page;      // of an answer that is not 2xx: its first 4 KiB
 
   std::string header(const std::string& name) const;
   bool ok() const { return status >= 200 && status < 300; }
@@ -45,11 +46,13 @@ class HttpClient {
   HttpAnswer head(const std::string& url);
   // Follows all redirects. `range` is empty or like "0-499".
   HttpAnswer get(const std::string& url, const std::string& range, const HttpSink& sink);
+  // Sends JSON. Follows no redirect.
+  HttpAnswer post(const std::string& url, const std::string& json, const HttpSink& sink);
 
  private:
   struct Curl;
-  HttpAnswer once(const std::string& url, bool head, const std::string& range,
-                  const HttpSink& sink);
+  struct Request;
+  HttpAnswer once(const Request& request, const HttpSink& sink);
 
   const HubAccess& access_;
   const std::function<bool()>& stopped_;

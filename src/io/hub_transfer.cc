@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <exception>
 #include <thread>
 #include <vector>
 
-#include "lapidary/log.h"
-
 #include "base/fail.h"
 #include "io/hub_name.h"
 #include "io/hub_refusal.h"
+#include "io/patience.h"
 #include "io/printable.h"
 
 namespace lapidary {
@@ -19,41 +17,13 @@ namespace lapidary {
 namespace {
 
 constexpr size_t kMaxListingBytes = size_t{32} << 20;
-constexpr double kLongestWaitSeconds = 300;
 
-// Counts the attempts in a row that brought nothing, and waits between them.
-class Patience {
- public:
-  Patience(PullState& state, std::string what) : state_(state), what_(std::move(what)) {}
-
-  void something_came() { attempts_ = 0; }
-
-  // Returns when it is time for another attempt; throws what `answer` means when there is none.
-  void again(const HttpAnswer& answer) {
-    const double wait = std::max(static_cast<double>(answer.retry_after),
-                                 state_.access.first_wait_seconds * (1 << attempts_));
-    if (++attempts_ >= state_.access.attempts || wait > kLongestWaitSeconds)
-      fail_answer(answer, state_.access, state_.name, what_);
-    log(LogLevel::kInfo,
-        fmt::format("{}: {}; trying again in {:.3g} s", what_.empty() ? state_.name.text() : what_,
-                    reason(answer), wait));
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait);
-    while (std::chrono::steady_clock::now() < end) {
-      state_.throw_if_stopped();
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-  }
-
- private:
-  static std::string reason(const HttpAnswer& answer) {
-    if (answer.status != 0 && !answer.ok()) return fmt::format("HTTP {}", answer.status);
-    return answer.broken.empty() ? "the answer ended early" : answer.broken;
-  }
-
-  PullState& state_;
-  std::string what_;
-  int attempts_ = 0;
-};
+// Waits until it is time for another attempt; throws what `answer` means when there is none.
+void again(PullState& state, Patience& patience, const HttpAnswer& answer,
+           const std::string& file) {
+  if (!patience.again(answer, file.empty() ? state.name.text() : file))
+    fail_answer(answer, state.access, state.name, file);
+}
 
 int64_t number_in(const std::string& text) {
   int64_t number = -1;
@@ -122,7 +92,7 @@ void check_extent(const Content& content, const HttpAnswer& answer, int64_t begi
 
 // The bytes of a range or, once the server is known to give no ranges, the whole file over again.
 void fetch_range(Content& content, HttpClient& client, PartFile::Range range, bool with_ranges) {
-  Patience patience(content.state, content.file.name);
+  Patience patience(content.state.access, content.state.stopped);
   const int64_t size = content.part.size();
   for (int64_t at = range.begin; at < range.end;) {
     if (!with_ranges) at = range.begin;
@@ -151,7 +121,7 @@ void fetch_range(Content& content, HttpClient& client, PartFile::Range range, bo
                          origin_of(answer.url) != origin_of(content.state.access.endpoint);
     if (!expired && !is_transient(answer))
       fail_answer(answer, content.state.access, content.state.name, content.file.name);
-    patience.again(answer);
+    again(content.state, patience, answer, content.file.name);
     if (expired) content.renew_url(client);
   }
 }
@@ -202,7 +172,7 @@ HubListing fetch_listing(PullState& state, HttpClient& client) {
   const std::string url =
       fmt::format("{}/api/models/{}/revision/{}?blobs=true", state.access.endpoint, state.name.repo,
                   url_encoded(state.name.revision_or_main(), false));
-  Patience patience(state, "");
+  Patience patience(state.access, state.stopped);
   for (;;) {
     std::string text;
     const HttpAnswer answer =
@@ -216,19 +186,19 @@ HubListing fetch_listing(PullState& state, HttpClient& client) {
     if (answer.ok() && answer.broken.empty())
       return parse_hub_listing(text, "the hub's list of " + state.name.text());
     if (!is_transient(answer)) fail_answer(answer, state.access, state.name, "");
-    patience.again(answer);
+    again(state, patience, answer, "");
   }
 }
 
 Source fetch_source(PullState& state, HttpClient& client, const std::string& commit,
                     const HubFile& file) {
-  Patience patience(state, file.name);
+  Patience patience(state.access, state.stopped);
   HttpAnswer answer;
   for (;;) {
     answer = client.head(file_url(state, commit, file.name));
     if (answer.broken.empty() && (answer.ok() || !answer.redirect.empty())) break;
     if (!is_transient(answer)) fail_answer(answer, state.access, state.name, file.name);
-    patience.again(answer);
+    again(state, patience, answer, file.name);
   }
   const auto refuse = [&](std::string_view field, const std::string& found,
                           std::string_view expected) {
