@@ -4,7 +4,7 @@
 overlap.json     pairs of texts with their BLEU and chrF by sacrebleu and ROUGE by rouge-score, the corpus scores of
                  stretches of them, and words with NLTK's stems
 statistics.json  paired differences with scipy's tests and bootstrap intervals; power by statsmodels, Holm's correction
-                 by statsmodels, agreement of clusterings by scikit-learn
+                 and Wilson's intervals by statsmodels, sign tests by scipy, agreement of clusterings by scikit-learn
 """
 
 import argparse
@@ -22,6 +22,7 @@ from scipy import special, stats
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
 PACKAGES = ("sacrebleu", "rouge-score", "nltk", "scipy", "statsmodels", "scikit-learn", "numpy")
 WORDS = """the a of to and in is was for with that cache latency queries database replication revenue market pricing
@@ -199,6 +200,25 @@ def powers(rng):
     return out
 
 
+def shares():
+    """Sign tests and Wilson's intervals of wins and losses; a tie is half a win to the interval."""
+    counts = ((8, 2, 0), (0, 10, 0), (5, 5, 3), (61, 39, 1), (1, 0, 0), (0, 1, 4), (3, 0, 0), (600, 500, 7))
+    return [
+        {
+            "wins": wins,
+            "losses": losses,
+            "mean": (wins + ties / 2) / (wins + losses + ties),
+            "n": wins + losses + ties,
+            "p": float(stats.binomtest(wins, wins + losses).pvalue),
+            "wilson": [
+                float(end)
+                for end in proportion_confint(wins + ties / 2, wins + losses + ties, alpha=0.05, method="wilson")
+            ],
+        }
+        for wins, losses, ties in counts
+    ]
+
+
 def make_statistics(seed, samples):
     rng = np.random.default_rng(seed)
     families = [rng.uniform(0, 0.1, n).round(3) for n in (1, 2, 5, 12)]
@@ -207,6 +227,7 @@ def make_statistics(seed, samples):
         "holm": [{"p": p.tolist(), "adjusted": multipletests(p, method="holm")[1].tolist()} for p in families],
         "power": powers(rng),
         "clusterings": clusterings(rng),
+        "shares": shares(),
     }
 
 

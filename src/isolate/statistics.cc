@@ -1,7 +1,9 @@
 #include "isolate/statistics.h"
 
 #include <algorithm>
+#include <boost/math/distributions/binomial.hpp>
 #include <boost/math/distributions/non_central_t.hpp>
+#include <boost/math/distributions/normal.hpp>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <numeric>
@@ -16,6 +18,23 @@ using boost::math::complement;
 using boost::math::students_t;
 
 }  // namespace
+
+double sign_test(int64_t wins, int64_t losses) {
+  LAPIDARY_CHECK(wins >= 0 && losses >= 0, "out of range");
+  const auto fewer = static_cast<double>(std::min(wins, losses));
+  if (wins == losses) return 1;
+  const boost::math::binomial fair(static_cast<double>(wins + losses), 0.5);
+  return std::min(1.0, 2 * cdf(fair, fewer));
+}
+
+Interval wilson_interval(double mean, int64_t count, double level) {
+  LAPIDARY_CHECK(mean >= 0 && mean <= 1 && count >= 1 && level > 0 && level < 1, "out of range");
+  const auto n = static_cast<double>(count);
+  const double z = quantile(complement(boost::math::normal(), (1 - level) / 2));
+  const double middle = (mean + z * z / (2 * n)) / (1 + z * z / n);
+  const double half = z / (1 + z * z / n) * std::sqrt(mean * (1 - mean) / n + z * z / (4 * n * n));
+  return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
+}
 
 TestResult paired_t_test(std::span<const double> differences) {
   const double dz = cohens_dz(differences);

@@ -45,6 +45,12 @@ TestResult wilcoxon_signed_rank(std::span<const double> differences);
 // p is (1 + those as extreme) / (1 + resamples) of the rarer side, doubled. n >= 1.
 TestResult sign_flip_test(std::span<const double> differences, int64_t resamples, uint64_t seed);
 
+// Whether wins and losses are equally likely; ties are left out. Exact, by the binomial; of none 1.
+double sign_test(int64_t wins, int64_t losses);
+// Of the mean of n >= 1 values within 0 ... 1; by Wilson, as of a share of n. Values between the
+// ends vary less than a share, so that it is at worst too wide.
+Interval wilson_interval(double mean, int64_t n, double level = 0.95);
+
 // Student's t of the mean. Of equal differences +-inf with p 0, and of zeros 0 with p 1. n >= 2.
 TestResult paired_t_test(std::span<const double> differences);
 

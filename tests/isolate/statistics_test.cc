@@ -70,7 +70,7 @@ TEST(StatisticsGolden, IntervalsOfTheSameResamplesEqualScipys) {
   EXPECT_GE(compared, 5);
 }
 
-TEST(StatisticsGolden, PowerHolmAndAgreementEqualThePackages) {
+TEST(StatisticsGolden, PowerHolmSharesAndAgreementEqualThePackages) {
   const Json golden = metrics_golden("statistics.json");
   for (const Json& power : golden["power"]) {
     EXPECT_TRUE(near(paired_t_power(power["dz"], power["n"]), power["power"])) << power.dump();
@@ -81,6 +81,13 @@ TEST(StatisticsGolden, PowerHolmAndAgreementEqualThePackages) {
     for (size_t i = 0; i < adjusted.size(); ++i)
       EXPECT_TRUE(near(adjusted[i], family["adjusted"][i])) << family.dump();
   }
+  for (const Json& share : golden["shares"]) {
+    EXPECT_TRUE(near(sign_test(share["wins"], share["losses"]), share["p"])) << share.dump();
+    const Interval interval = wilson_interval(share["mean"], share["n"]);
+    EXPECT_TRUE(near(interval.low, share["wilson"][0])) << share.dump();
+    EXPECT_TRUE(near(interval.high, share["wilson"][1])) << share.dump();
+  }
+  EXPECT_EQ(sign_test(0, 0), 1);
   for (const Json& labels : golden["clusterings"]) {
     const auto a = labels["a"].get<std::vector<int>>(), b = labels["b"].get<std::vector<int>>();
     EXPECT_TRUE(near(adjusted_rand_index(a, b), labels["ari"])) << labels.dump();
