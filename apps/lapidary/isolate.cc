@@ -92,6 +92,7 @@ void add_isolate(Program& program) {
   add_isolate_cluster(program, isolate);
   add_isolate_run(program, isolate);
   add_isolate_report(program, isolate);
+  add_isolate_judge(program, isolate);
   add_isolate_prove(program, isolate);
 }
 

@@ -38,6 +38,7 @@ FindOptions resolve(const FindFlags& flags, uint64_t seed);
 void add_isolate_cluster(Program& program, CLI::App& isolate);
 void add_isolate_run(Program& program, CLI::App& isolate);
 void add_isolate_report(Program& program, CLI::App& isolate);
+void add_isolate_judge(Program& program, CLI::App& isolate);
 void add_isolate_prove(Program& program, CLI::App& isolate);
 
 }  // namespace lapidary::cli

@@ -1,9 +1,20 @@
 #include "isolate/record.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 #include "base/fail.h"
 #include "base/json.h"
 
 namespace lapidary {
+
+namespace {
+
+constexpr std::string_view kVerdicts[] = {"1", "2", "tie",
+                                          "invalid"};  // by JudgementRecord::Verdict
+
+}  // namespace
 
 OrderedJson to_json(const ContextRecord& r) {
   return {{"example", r.example},     {"condition", r.condition},
@@ -33,6 +44,28 @@ OrderedJson to_json(const MeasureRecord& r) {
   OrderedJson json = {{"example", r.example}, {"condition", r.condition}, {"name", r.name}};
   for (const auto& [name, value] : r.measures) json["measures"][name] = value;
   return json;
+}
+
+OrderedJson to_json(const JudgementRecord& r) {
+  return {{"model", r.model},   {"example", r.example},
+          {"output", r.output}, {"first", r.first},
+          {"second", r.second}, {"verdict", kVerdicts[static_cast<size_t>(r.verdict)]},
+          {"reason", r.reason}};
+}
+
+JudgementRecord judgement_record(const Json& json, const std::string& where) {
+  const JsonObject o(json, where);
+  const std::string verdict = o.string("verdict");
+  const auto found = std::ranges::find(kVerdicts, verdict);
+  if (found == std::end(kVerdicts))
+    o.fail_field("verdict", "expected 1, 2, tie or invalid, found \"" + verdict + "\"");
+  return {.model = o.string("model"),
+          .example = o.string("example"),
+          .output = o.string("output"),
+          .first = o.string("first"),
+          .second = o.string("second"),
+          .verdict = static_cast<JudgementRecord::Verdict>(found - std::begin(kVerdicts)),
+          .reason = o.string("reason")};
 }
 
 MeasureRecord measure_record(const Json& json, const std::string& where) {

@@ -29,8 +29,8 @@ struct ContextRecord {
 
 struct OutputRecord {
   std::string example, condition, name;
-  std::string cluster;
-  std::string context;  // the name of the one it goes on from
+  std::string cluster = {};
+  std::string context = {};  // the name of the one it goes on from
   uint64_t seed = 0;
   int64_t prompt_tokens = 0;  // after the context
   int64_t reused_tokens = 0;  // of the context, found in a cache
@@ -51,12 +51,28 @@ struct MeasureRecord {
   RecordKey key() const { return {example, condition, name}; }
 };
 
+// What a judge said of two conditions' answers to one prompt.
+struct JudgementRecord {
+  enum class Verdict { kFirst, kSecond, kTie, kInvalid };  // kInvalid: it said none
+
+  std::string model;            // of the judge
+  std::string example, output;  // the output's name
+  std::string first, second;    // conditions, in the order in which it was shown them
+  Verdict verdict = Verdict::kInvalid;
+  std::string reason = {};
+
+  using Key = std::tuple<std::string, std::string, std::string, std::string, std::string>;
+  Key key() const { return {model, example, output, first, second}; }
+};
+
 nlohmann::ordered_json to_json(const ContextRecord& record);
 nlohmann::ordered_json to_json(const OutputRecord& record);
 nlohmann::ordered_json to_json(const MeasureRecord& record);
+nlohmann::ordered_json to_json(const JudgementRecord& record);
 // Throw Error{kInput} naming `where`.
 ContextRecord context_record(const nlohmann::json& json, const std::string& where);
 MeasureRecord measure_record(const nlohmann::json& json, const std::string& where);
+JudgementRecord judgement_record(const nlohmann::json& json, const std::string& where);
 OutputRecord output_record(const nlohmann::json& json, const std::string& where);
 
 }  // namespace lapidary

@@ -100,6 +100,36 @@ HtmlSection differences_section(const IsolationResult& run) {
               rows + "</tbody></table></div>\n"};
 }
 
+// What other models prefer: a row per pair of conditions and group.
+HtmlSection judged_section(const IsolationResult& run) {
+  std::string rows;
+  const auto percent = [](const std::optional<double>& share) {
+    return share ? fmt::format("{:.1f} %", 100 * *share) : "";
+  };
+  for (const JudgedPair& pair : run.judged)
+    for (const JudgeFigures& f : pair.figures)
+      rows += fmt::format(
+          "<tr><td>{}</td><td>{} against {}</td><td>{}</td><td class=\"n\">{}</td><td "
+          "class=\"n\">{} / {} / {}</td><td class=\"n\">{}</td><td class=\"n\">{}{}</td><td "
+          "class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+          html_escape(pair.model), name_of(pair.a), name_of(pair.b), f.group, f.examples, f.wins,
+          f.ties, f.losses, f.invalid, percent(f.win_rate),
+          f.interval ? fmt::format("<br><small>{:.1f} … {:.1f}</small>", 100 * f.interval->low,
+                                   100 * f.interval->high)
+                     : "",
+          f.p ? fmt::format("{:.2g}", *f.p) : "", percent(f.consistency), percent(f.first_share));
+  return {"What other models prefer",
+          "<p>Each pair of answers was judged in both orders; where the orders disagree, it is a "
+          "tie. The win rate is of the first condition, a tie counting half; its interval is "
+          "Wilson's over the examples, p the sign test's.</p>\n"
+          "<div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>judge</th><th>conditions"
+          "</th><th>group</th><th class=\"n\">examples</th><th class=\"n\">wins / ties / losses"
+          "</th><th class=\"n\">invalid</th><th class=\"n\">win rate</th><th class=\"n\">p</th>"
+          "<th class=\"n\">orders agree</th><th class=\"n\">for the first shown</th></tr></thead>"
+          "<tbody>\n" +
+              rows + "</tbody></table></div>\n"};
+}
+
 // Terms and facts of clusters that the output must not know, marked.
 std::string marked(const IsolationResult& run, const IsolationExample& example,
                    const PlannedOutput& output, const std::string& text) {
@@ -237,6 +267,7 @@ Report isolation_report(std::span<const IsolationResult> runs) {
   report.charts = charts(run);
   report.table = cost_table(runs);
   report.sections.push_back(differences_section(run));
+  if (!run.judged.empty()) report.sections.push_back(judged_section(run));
   for (const std::string_view group : kGroups)
     if (std::ranges::any_of(run.figures, [&](const auto& f) { return f.group == group; }))
       report.sections.push_back(figures_section(run, group));

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "isolate/judgements.h"
 #include "isolate/measures.h"
 #include "isolate/run_folder.h"
 #include "report/report.h"
@@ -19,11 +20,13 @@ struct IsolationResult {
   std::vector<MeasuredOutput> outputs = {};
   std::vector<ConditionFigure> figures = {};
   std::vector<ConditionDifference> differences = {};
+  std::vector<JudgedPair> judged = {};
 };
 // Throws Error{kInput} where there is no run.
 IsolationResult read_result(const std::filesystem::path& folder);
 
 // {"metrics": [...], "statistics": [...], "seconds", "outputs": [each with its "measures"], ...}
+// and "judged" where there are judgements.
 nlohmann::ordered_json to_json(const IsolationResult& result);
 
 // One run in full; of several the first in full, and a table of all.

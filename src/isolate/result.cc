@@ -17,6 +17,7 @@ IsolationResult read_result(const std::filesystem::path& path) {
   result.figures =
       condition_figures(result.examples, result.plans, result.outputs, result.options.seed);
   result.differences = condition_differences(result.figures, result.options.seed);
+  result.judged = judged_pairs(result.examples, result.plans, result.folder);
   return result;
 }
 
@@ -40,6 +41,8 @@ OrderedJson to_json(const IsolationResult& result) {
   for (const ConditionFigure& figure : result.figures) json["metrics"].push_back(to_json(figure));
   json["statistics"] = OrderedJson::array();
   for (const ConditionDifference& d : result.differences) json["statistics"].push_back(to_json(d));
+  for (const JudgedPair& pair : result.judged)
+    json["judged"].push_back(to_json(pair, result.examples));
   return json;
 }
 

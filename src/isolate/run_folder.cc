@@ -28,8 +28,9 @@ void read_lines(const fs::path& file, const std::function<void(const Json&, std:
   }
 }
 
-template <class Record>
-std::ofstream rewritten(const fs::path& file, const std::map<RecordKey, Record>& records) {
+// `records`: a map.
+template <class Records>
+std::ofstream rewritten(const fs::path& file, const Records& records) {
   std::string text;
   for (const auto& [key, record] : records) text += to_json(record).dump() + "\n";
   write_file(file, text);
@@ -127,6 +128,13 @@ void IsolationFolder::read_records() {
     MeasureRecord record = measure_record(json, where);
     measures_.insert_or_assign(record.key(), std::move(record));
   });
+  read_lines(path_ / "judgements.jsonl", [&](const Json& json, const std::string& where) {
+    JudgementRecord record = judgement_record(json, where);
+    for (const std::string& name : {record.first, record.second})
+      if (std::ranges::find(kConditions, name, name_of) == kConditions.end())
+        fail("{}: '{}' is no condition", where, name);
+    judgements_.insert_or_assign(record.key(), std::move(record));
+  });
 }
 
 const OutputRecord* IsolationFolder::find(const RecordKey& key) const {
@@ -149,6 +157,13 @@ void IsolationFolder::add(OutputRecord record) {
 void IsolationFolder::add(MeasureRecord record) {
   put(measure_lines_, path_ / "measures.jsonl", to_json(record));
   measures_.insert_or_assign(record.key(), std::move(record));
+}
+
+void IsolationFolder::add(JudgementRecord record) {
+  const fs::path file = path_ / "judgements.jsonl";
+  if (!judgement_lines_.is_open()) judgement_lines_ = rewritten(file, judgements_);
+  put(judgement_lines_, file, to_json(record));
+  judgements_.insert_or_assign(record.key(), std::move(record));
 }
 
 void IsolationFolder::add(ContextRecord record) {

@@ -1,6 +1,6 @@
 // A folder that a run writes to as it goes: run.json, examples and plans.jsonl say what is run,
 // contexts.jsonl and outputs.jsonl what came of it so far, measures.jsonl what the model says of
-// the outputs.
+// the outputs, and judgements.jsonl what other models do.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +22,7 @@ class IsolationFolder {
   // Error{kInput} when the one that is there was begun with another, naming what differs, and
   // Error{kResource} when the folder cannot be written.
   IsolationFolder(std::filesystem::path folder, const nlohmann::ordered_json& description);
-  // Only reads. Throws Error{kInput} where there is no run.
+  // Only reads, but for judgements. Throws Error{kInput} where there is no run.
   explicit IsolationFolder(std::filesystem::path folder);
 
   // What is run, for those who read the folder later.
@@ -36,6 +36,7 @@ class IsolationFolder {
   const std::map<RecordKey, OutputRecord>& outputs() const { return outputs_; }
   const std::map<RecordKey, ContextRecord>& contexts() const { return contexts_; }
   const std::map<RecordKey, MeasureRecord>& measures() const { return measures_; }
+  const std::map<JudgementRecord::Key, JudgementRecord>& judgements() const { return judgements_; }
   // When the last thing in it ended.
   double seconds() const;
 
@@ -43,6 +44,7 @@ class IsolationFolder {
   void add(OutputRecord record);
   void add(ContextRecord record);
   void add(MeasureRecord record);
+  void add(JudgementRecord record);
 
  private:
   void read_records();
@@ -52,7 +54,9 @@ class IsolationFolder {
   std::map<RecordKey, OutputRecord> outputs_;
   std::map<RecordKey, ContextRecord> contexts_;
   std::map<RecordKey, MeasureRecord> measures_;
+  std::map<JudgementRecord::Key, JudgementRecord> judgements_;
   std::ofstream output_lines_, context_lines_, measure_lines_;
+  std::ofstream judgement_lines_;  // open once there is a new one
 };
 
 }  // namespace lapidary
