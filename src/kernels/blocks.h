@@ -116,6 +116,9 @@ struct Q8_0 {
     biases[g] = -dmin * minima[g];
   }
 }
+template <class Block>
+constexpr bool kSixBits =
+    Block::kFormat == WeightFormat::kQ4_K || Block::kFormat == WeightFormat::kQ5_K;
 // 128 bytes: for each 64 columns 32, with code i (low half) and i + 32 (high half).
 [[gnu::always_inline]] inline void nibbles_of_256(const uint8_t* p, uint8_t* out) {
   for (int part = 0; part < 4; ++part, p += 32, out += 64) {

@@ -130,7 +130,9 @@ int64_t matmul_scratch_floats(int64_t cols);
 //
 // with `dot` the sum of products of weight codes and activation codes over a group, and `sum` that
 // of the activation codes alone: whole numbers, exact on every instruction set. The sums over
-// groups and blocks are chains of fused multiply-adds in f32, in the order of the columns.
+// groups and blocks are chains of fused multiply-adds in f32, in the order of the columns; of Q4_K
+// and Q5_K, whose scales and biases are whole numbers times d and -dmin, those over groups are as
+// simd/quantized.h has them (SixBitScales).
 //
 // Codes lie as the kernels want them for affine weights of `bits` bits: see unit_position(). For
 // blocks they lie in the order of the columns, as for 8 bits.

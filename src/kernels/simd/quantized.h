@@ -10,6 +10,8 @@
 // for the blocks of ggml.
 #pragma once
 
+#include <type_traits>
+
 #include "base/float16.h"
 #include "kernels/blocks.h"
 #include "kernels/kernels.h"
@@ -66,19 +68,50 @@ void quantize_rows(const QuantizeArgs& a) {
 
 // ---- what both ways share
 
-// y + step * sum over groups of (scale * dot + bias * sum), for 16 rows and one token.
-// dots: [groups, dots_stride]; scales, biases: [groups, 16]; sums: [groups].
-template <class F, class I>
-[[gnu::always_inline]] inline F fold_block(F y, const I* dots, int64_t dots_stride, int64_t groups,
-                                           const float* scales, const float* biases,
-                                           const float* sums, float step) {
-  F s = F::zero();
-  for (int64_t g = 0; g < groups; ++g) {
-    s = fma(F::load(scales + g * 16), F::from(dots[g * dots_stride]), s);
-    s = fma(F::load(biases + g * 16), F::broadcast(sums[g]), s);
+// What dots of a block's groups become floats by, for 16 rows: fold() is for one token
+//   y + step * sum over groups of (scale * dot + bias * sum)
+// dots: [groups, stride]; sums: [groups].
+struct FloatScales {
+  float* scales;  // [groups, 16]
+  float* biases;  // [groups, 16]
+
+  template <class F, class I>
+  [[gnu::always_inline]] F fold(F y, const I* dots, int64_t stride, int64_t groups,
+                                const float* sums, float step) const {
+    F s = F::zero();
+    for (int64_t g = 0; g < groups; ++g) {
+      s = fma(F::load(scales + g * 16), F::from(dots[g * stride]), s);
+      s = fma(F::load(biases + g * 16), F::broadcast(sums[g]), s);
+    }
+    return fma(F::broadcast(step), s, y);
   }
-  return fma(F::broadcast(step), s, y);
-}
+};
+
+// Of Q4_K and Q5_K, whose scales are d and whose biases -dmin times whole numbers: sums over the 8
+// groups are sums of whole numbers. Below 2^24 floats hold them exactly, which two groups' are
+// (2 x 63 x 32 x 31 x 127); the sum of Q4_K's four is too, so that all eight are rounded once.
+struct SixBitScales {
+  float* codes;    // [8, 16]
+  float* minima;   // [8, 16]
+  float* factors;  // d, then -dmin, of each row
+
+  template <class F, class I>
+  [[gnu::always_inline]] F fold(F y, const I* dots, int64_t stride, int64_t, const float* sums,
+                                float step) const {
+    const auto two = [&](int64_t g) {
+      return fma(F::load(codes + (g + 1) * 16), F::from(dots[(g + 1) * stride]),
+                 F::load(codes + g * 16) * F::from(dots[g * stride]));
+    };
+    F low = F::zero();
+    for (int64_t g = 0; g < 8; ++g) low = fma(F::load(minima + g * 16), F::broadcast(sums[g]), low);
+    return fold((two(0) + two(2)) + (two(4) + two(6)), low, F::load(factors), F::load(factors + 16),
+                step, y);
+  }
+  template <class F>
+  [[gnu::always_inline]] static F fold(F dots, F low, F d, F minus_dmin, float step, F y) {
+    return fma(F::broadcast(step), fma(minus_dmin, low, d * dots), y);
+  }
+};
 
 // The activation codes of few tokens. For groups of less than a unit, copies of them, arranged as
 // for groups of 64, each with all but one group of every unit zero: the dot of a unit with such a
@@ -149,7 +182,9 @@ constexpr QuadOrder quad_order(int bits, int group) {
 // | kSplitCodes                   | dots() uses the copies of RowCodes                          |
 // | scratch_floats(cols)          | that an object takes at most                                |
 // | begin_block(b)                | what follows is of block b                                  |
-// | scales(), biases()            | of the block's groups, [groups, 16]                         |
+// | Scales, scales()              | reads those of the block; what they lie in is the tile's    |
+// | kFolds                        | it has add(x, cell, y), whole rows at once, in place of     |
+// |                               | scales() and dots() where these are not asked for           |
 // | prefetch(w, row)              | asks for what the hardware does not foresee of these rows   |
 // | dots<tokens>(units, x, cell,  | of the block's groups, [tokens][groups]; the codes of the   |
 // |              dots)            | block's first token are `cell` further in those of x        |
@@ -165,6 +200,8 @@ class AffineTile {
   static constexpr int kBits = kBits_;
   static constexpr int kPackedBits = kBits;
   static constexpr bool kSplitCodes = true;
+  static constexpr bool kFolds = false;
+  using Scales = FloatScales;
 
   AffineTile(const WeightMatrix& w, const int64_t* row, float* scratch)
       : group_(w.group),
@@ -179,8 +216,10 @@ class AffineTile {
   static int64_t scratch_floats(int64_t cols) { return affine_tile_floats(cols); }
 
   void begin_block(int64_t b) { column_ = b * kQuantBlock; }
-  const float* scales() const { return scales_ + column_ / group_ * 16; }
-  const float* biases() const { return biases_ + column_ / group_ * 16; }
+  Scales scales() const {
+    const int64_t at = column_ / group_ * 16;
+    return {scales_ + at, biases_ + at};
+  }
 
   template <int kTokens>
   [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
@@ -251,11 +290,11 @@ class BlockRows {
  public:
   static constexpr int kBits = kSizes.bits;
   static constexpr int kPackedBits = 8;
+  using Scales = std::conditional_t<blocks::kSixBits<Block>, SixBitScales, FloatScales>;
 
   BlockRows(const WeightMatrix& w, const int64_t* row, float* scratch)
       : row_blocks_(w.cols / kSizes.cols),
         scales_(scratch),
-        biases_(scratch + 16 * kQuantGroups),
         codes_(reinterpret_cast<uint8_t*>(scratch + 2 * 16 * kQuantGroups)) {
     for (int r = 0; r < 16; ++r)
       data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
@@ -263,8 +302,11 @@ class BlockRows {
   static int64_t scratch_floats(int64_t) { return kBlockTileFloats; }
   static void prefetch(const WeightMatrix&, const int64_t*) {}
 
-  const float* scales() const { return scales_; }
-  const float* biases() const { return biases_; }
+  void begin_block(int64_t b) {
+    first_ = b * kBlocks;
+    count_ = row_blocks_ - first_ < kBlocks ? row_blocks_ - first_ : kBlocks;
+    for (int r = 0; r < 16; ++r) at_[r] = data_[r] + first_ * kSizes.bytes;
+  }
 
   void pack(int64_t units, uint8_t* packed) const {
     constexpr QuadOrder kOrder = quad_order(8, kSizes.group);
@@ -279,10 +321,12 @@ class BlockRows {
   }
 
  protected:
-  [[gnu::always_inline]] void find_block(int64_t b) {
-    first_ = b * kBlocks;
-    count_ = row_blocks_ - first_ < kBlocks ? row_blocks_ - first_ : kBlocks;
-    for (int r = 0; r < 16; ++r) at_[r] = data_[r] + first_ * kSizes.bytes;
+  // Of the block's scales.
+  Scales memory() const {
+    if constexpr (blocks::kSixBits<Block>)
+      return {scales_, scales_ + 8 * 16, scales_ + 2 * 8 * 16};
+    else
+      return {scales_, scales_ + 16 * kQuantGroups};
   }
   // The block's codes, a byte each, of all rows.
   void unpack(const uint8_t** rows) const {
@@ -297,32 +341,45 @@ class BlockRows {
   const uint8_t* at_[16];  // the first of the format's blocks in the block
   int64_t row_blocks_;
   int64_t first_ = 0, count_ = 0;  // blocks of the format that make up the block
-  float* scales_;
-  float* biases_;
+  float* scales_;                  // [2, kQuantGroups, 16]
   uint8_t* codes_;
 };
 
 template <class I, class Q, class Block>
 class BlockTile : public BlockRows<Q, Block> {
   using Rows = BlockRows<Q, Block>;
-  using Rows::kSizes, Rows::at_, Rows::count_, Rows::scales_, Rows::biases_;
+  using Rows::kSizes, Rows::at_, Rows::count_, Rows::scales_;
 
  public:
-  using Rows::Rows;
+  using Rows::Rows, typename Rows::Scales;
   static constexpr bool kSplitCodes = true;
+  static constexpr bool kFolds = false;
 
-  void begin_block(int64_t b) {
-    this->find_block(b);
+  Scales scales() const {
     constexpr int64_t kGroups = kSizes.cols / kSizes.group;
+    const Scales all = this->memory();
     for (int64_t i = 0; i < count_; ++i)
       for (int r = 0; r < 16; ++r) {
-        float scales[kGroups], biases[kGroups];
-        Block::scales(at_[r] + i * kSizes.bytes, scales, biases);
-        for (int64_t g = 0; g < kGroups; ++g) {
-          scales_[(i * kGroups + g) * 16 + r] = scales[g];
-          biases_[(i * kGroups + g) * 16 + r] = biases[g];
+        const uint8_t* block = at_[r] + i * kSizes.bytes;
+        const auto put = [&](float* to, const auto* values) {
+          for (int64_t g = 0; g < kGroups; ++g)
+            to[(i * kGroups + g) * 16 + r] = static_cast<float>(values[g]);
+        };
+        if constexpr (blocks::kSixBits<Block>) {
+          uint8_t codes[8], minima[8];
+          blocks::six_bits(block + 4, codes, minima);
+          put(all.codes, codes);
+          put(all.minima, minima);
+          all.factors[r] = blocks::half_at(block);
+          all.factors[16 + r] = -blocks::half_at(block + 2);
+        } else {
+          float scales[kGroups], biases[kGroups];
+          Block::scales(block, scales, biases);
+          put(all.scales, scales);
+          put(all.biases, biases);
         }
       }
+    return all;
   }
 
   template <int kTokens>
@@ -349,12 +406,17 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
     const int64_t begin = b * kQuantBlock, cell = b * kTokens;
     const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
     const int64_t groups = row_groups - g < block_groups ? row_groups - g : block_groups;
-    I dots[kTokens][kQuantGroups];
     tile.begin_block(b);
-    tile.template dots<kTokens>(cols / kQuantUnit, codes, cell * kQuantBlock, dots);
-    for (int t = 0; t < kTokens; ++t)
-      y[t] = fold_block(y[t], dots[t], 1, groups, tile.scales(), tile.biases(),
-                        x.sums + (cell + t) * kQuantGroups, x.steps[cell + t]);
+    if constexpr (Tile::kFolds) {
+      tile.template add<kTokens>(x, cell, y);
+    } else {
+      I dots[kTokens][kQuantGroups];
+      const typename Tile::Scales scales = tile.scales();
+      tile.template dots<kTokens>(cols / kQuantUnit, codes, cell * kQuantBlock, dots);
+      for (int t = 0; t < kTokens; ++t)
+        y[t] = scales.fold(y[t], dots[t], 1, groups, x.sums + (cell + t) * kQuantGroups,
+                           x.steps[cell + t]);
+    }
   }
   for (int t = 0; t < kTokens; ++t) {
     float lanes[16];
@@ -427,10 +489,9 @@ template <class I, class Q, int kBits, int kTokens>
 
 // One block of 16 packed rows for tokens t ... t + kTokens - 1, added to y (or put there, when it
 // is the first). `rows` < 16 at the end of a matrix.
-template <class F, class I, class Q, int kBits, int kTokens>
+template <class F, class I, class Q, int kBits, int kTokens, class Scales>
 [[gnu::noinline]] void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t,
-                                  const uint8_t* packed, const float* scales, const float* biases,
-                                  int64_t n, int rows) {
+                                  const uint8_t* packed, Scales scales, int64_t n, int rows) {
   const QuantizedRows& x = *a.x;
   const int64_t begin = b * kQuantBlock, cell = b * x.tokens + t;
   const int64_t cols = x.cols - begin < kQuantBlock ? x.cols - begin : kQuantBlock;
@@ -442,22 +503,22 @@ template <class F, class I, class Q, int kBits, int kTokens>
     float* out = a.y + (t + i) * a.weight->rows + n;
     const F before = b == 0 ? F::zero() : load_piece<F>(out, rows);
     store_piece(out,
-                fold_block(before, &dots[0][i], kTokens, groups, scales, biases,
-                           x.sums + (cell + i) * kQuantGroups, x.steps[cell + i]),
+                scales.fold(before, &dots[0][i], kTokens, groups,
+                            x.sums + (cell + i) * kQuantGroups, x.steps[cell + i]),
                 rows);
   }
 }
 
 template <class F, class I, class Q, class Tile>
-void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed, const Tile* tiles,
-                 int64_t n, int64_t rows) {
+void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
+                 const typename Tile::Scales* scales, int64_t n, int64_t rows) {
   // Packed codes are bytes, so that one function serves all codes of up to 4 bits, of any format.
   constexpr int kCodeBits = Q::kOffsetsBytes ? Tile::kPackedBits : Tile::kBits;
   constexpr int kBits = kCodeBits < 4 ? 4 : kCodeBits;
   const auto tile = [&]<int kTokens>(int64_t t) {
     for (int64_t r = 0; r < rows; r += 16)
       panel_tile<F, I, Q, kBits, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,
-                                          tiles[r / 16].scales(), tiles[r / 16].biases(), n + r,
+                                          scales[r / 16], n + r,
                                           static_cast<int>(rows - r < 16 ? rows - r : 16));
   };
   int64_t t = 0;
@@ -493,11 +554,13 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
     for (int64_t b = 0; b < a.x->blocks(); ++b) {
       const int64_t begin = b * kQuantBlock;
       const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
+      typename Tile::Scales scales[kPanel / 16];
       for (int64_t i = 0; 16 * i < rows; ++i) {
         tiles[i].begin_block(b);
+        scales[i] = tiles[i].scales();
         tiles[i].pack(cols / kQuantUnit, packed + i * kBlockUnits * kUnitBytes);
       }
-      panel_block<F, I, Q>(a, b, packed, tiles, n, rows);
+      panel_block<F, I, Q, Tile>(a, b, packed, scales, n, rows);
     }
   }
   Q::end();

@@ -155,6 +155,50 @@ inline void transpose_bytes(__m128i* v) {
   }
 }
 
+// Of a block of 16 rows, whose bytes are lanes: see blocks::six_bits.
+struct SixBits {
+  __m128i codes[8], minima[8];
+  __m256 d[2], minus_dmin[2];  // of rows 0-7 and 8-15
+};
+[[gnu::always_inline]] inline SixBits six_bits(const uint8_t* const* blocks) {
+  __m128i v[16];
+  for (int r = 0; r < 16; ++r) v[r] = load_half(blocks[r]);
+  transpose_bytes(v);
+  const auto bits = [](__m128i x, int shift, int mask) {
+    return _mm_and_si128(_mm_srli_epi16(x, shift), _mm_set1_epi8(static_cast<char>(mask)));
+  };
+  SixBits six;
+  for (int i = 0; i < 4; ++i) {
+    six.codes[i] = bits(v[4 + i], 0, 63);
+    six.minima[i] = bits(v[8 + i], 0, 63);
+    six.codes[i + 4] = _mm_or_si128(bits(v[12 + i], 0, 15), bits(v[4 + i], 2, 48));
+    six.minima[i + 4] = _mm_or_si128(bits(v[12 + i], 4, 15), bits(v[8 + i], 2, 48));
+  }
+  const __m256 minus = _mm256_set1_ps(-0.0f);
+  six.d[0] = _mm256_cvtph_ps(_mm_unpacklo_epi8(v[0], v[1]));
+  six.d[1] = _mm256_cvtph_ps(_mm_unpackhi_epi8(v[0], v[1]));
+  six.minus_dmin[0] = _mm256_xor_ps(_mm256_cvtph_ps(_mm_unpacklo_epi8(v[2], v[3])), minus);
+  six.minus_dmin[1] = _mm256_xor_ps(_mm256_cvtph_ps(_mm_unpackhi_epi8(v[2], v[3])), minus);
+  return six;
+}
+
+// Of 16 rows' bytes of two groups, for four rows each: lanes 2 r and 2 r + 1 of 16 bits are the
+// first group's of row r, lanes 2 r + 8 and 2 r + 9 the second's.
+[[gnu::always_inline]] inline void double_each(__m128i first, __m128i second, __m256i* out) {
+  const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
+  const __m256i low = _mm256_unpacklo_epi8(both, _mm256_setzero_si256());
+  const __m256i high = _mm256_unpackhi_epi8(both, _mm256_setzero_si256());
+  out[0] = _mm256_unpacklo_epi16(low, low);
+  out[1] = _mm256_unpackhi_epi16(low, low);
+  out[2] = _mm256_unpacklo_epi16(high, high);
+  out[3] = _mm256_unpackhi_epi16(high, high);
+}
+// For eight rows each: the two groups' in lanes 2 r and 2 r + 1 of 16 bits.
+[[gnu::always_inline]] inline void pair_each(__m128i first, __m128i second, __m256i* out) {
+  out[0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(first, second));
+  out[1] = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(first, second));
+}
+
 }  // namespace
 }  // namespace lapidary::avx2
 
@@ -164,25 +208,72 @@ template <class Block>
 class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
   using I = avx2::I;
   using Rows = BlockRows<avx2::Q, Block>;
-  using Rows::kSizes, Rows::at_, Rows::count_, Rows::scales_, Rows::biases_;
-  static constexpr bool kSixBits =
-      Block::kFormat == WeightFormat::kQ4_K || Block::kFormat == WeightFormat::kQ5_K;
+  using Rows::kSizes, Rows::at_, Rows::count_, Rows::scales_;
   static constexpr bool kSixteens = kSizes.group == 16;
   static constexpr bool kSigned = Block::kFormat == WeightFormat::kQ8_0;
   static constexpr int64_t kUnitGroups = kQuantUnit / kSizes.group;
 
  public:
-  using Rows::kBits, Rows::Rows;
+  using Rows::kBits, Rows::Rows, typename Rows::Scales;
   static constexpr bool kSplitCodes = false;
+  static constexpr bool kFolds = Block::kFormat == WeightFormat::kQ4_K;
 
-  void begin_block(int64_t b) {
-    this->find_block(b);
-    if constexpr (kSixBits)
-      scales_of_six_bits();
+  Scales scales() const {
+    const Scales all = this->memory();
+    if constexpr (blocks::kSixBits<Block>)
+      scales_of_six_bits(all);
     else if constexpr (kSixteens)
-      scales_of_sixteens();
+      scales_of_sixteens(all);
     else
-      scales_of_32();
+      scales_of_32(all);
+    return all;
+  }
+
+  // Of Q4_K: y += step * sum over groups, [tokens]; `cell` is the block's first token. A sum of a
+  // group's products has 16 bits in two lanes, and where others are widened by a product with 1 it
+  // is multiplied with the scale. See SixBitScales for what is exact.
+  template <int kTokens, class F>
+  [[gnu::always_inline]] void add(const QuantizedRows& x, int64_t cell, F* y) const {
+    const avx2::SixBits six = avx2::six_bits(at_);
+    __m256i dots[kTokens][4], lows[kTokens][2];
+    alignas(16) int16_t sums[kTokens][8];
+    for (int t = 0; t < kTokens; ++t) {
+      for (__m256i& sum : dots[t]) sum = _mm256_setzero_si256();
+      for (__m256i& sum : lows[t]) sum = _mm256_setzero_si256();
+      const __m256i whole = _mm256_cvtps_epi32(_mm256_loadu_ps(x.sums + (cell + t) * kQuantGroups));
+      _mm_store_si128(
+          reinterpret_cast<__m128i*>(sums[t]),
+          _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
+    }
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) {
+      avx2::BlockCodes codes[kTokens];
+      for (int t = 0; t < kTokens; ++t)
+        codes[t] = activations(x.codes + (cell + t) * kQuantBlock + u * kQuantUnit);
+      __m256i scales[4], minima[2];
+      avx2::double_each(six.codes[2 * u], six.codes[2 * u + 1], scales);
+      avx2::pair_each(six.minima[2 * u], six.minima[2 * u + 1], minima);
+      for (int four = 0; four < 4; ++four) {
+        avx2::BlockCodes part[kTokens];
+        dots_of_4_rows<kTokens, false>(at_ + 4 * four, u, codes, part);
+        for (int t = 0; t < kTokens; ++t)
+          dots[t][four] =
+              _mm256_add_epi32(dots[t][four], _mm256_madd_epi16(part[t].a, scales[four]));
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i two =
+            _mm256_set1_epi32(read_as<int32_t>(reinterpret_cast<const uint8_t*>(sums[t] + 2 * u)));
+        for (int half = 0; half < 2; ++half)
+          lows[t][half] = _mm256_add_epi32(lows[t][half], _mm256_madd_epi16(minima[half], two));
+      }
+    }
+    const F d{six.d[0], six.d[1]}, minus_dmin{six.minus_dmin[0], six.minus_dmin[1]};
+    for (int t = 0; t < kTokens; ++t) {
+      const I whole{avx2::add_halves(dots[t][0], dots[t][1]),
+                    avx2::add_halves(dots[t][2], dots[t][3])};
+      y[t] = SixBitScales::fold(F::from(whole), F::from(I{lows[t][0], lows[t][1]}), d, minus_dmin,
+                                x.steps[cell + t], y[t]);
+    }
   }
 
   template <int kTokens>
@@ -195,7 +286,7 @@ class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
       for (int half = 0; half < 2; ++half) {
         avx2::BlockCodes sums[2][kTokens];
         for (int four = 0; four < 2; ++four)
-          dots_of_4_rows<kTokens>(at_ + 8 * half + 4 * four, u, codes, sums[four]);
+          dots_of_4_rows<kTokens, true>(at_ + 8 * half + 4 * four, u, codes, sums[four]);
         for (int t = 0; t < kTokens; ++t) {
           put(sums[0][t].a, sums[1][t].a, half, dots[t] + kUnitGroups * u);
           if constexpr (kSixteens) put(sums[0][t].b, sums[1][t].b, half, dots[t] + 4 * u + 2);
@@ -216,8 +307,8 @@ class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
   }
 
   // Lane r: of row r and the first of the two groups; lane r + 4: of the second. Of groups of 16,
-  // where a and b are two groups each, a vector for either.
-  template <int kTokens>
+  // where a and b are two groups each, a vector for either. Not wide: two lanes of 16 bits each.
+  template <int kTokens, bool kWide>
   [[gnu::always_inline]] static void dots_of_4_rows(const uint8_t* const* rows, int64_t u,
                                                     const avx2::BlockCodes* x,
                                                     avx2::BlockCodes* dots) {
@@ -235,7 +326,8 @@ class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
       const auto sum = [&](auto part) {
         const __m256i v[4] = {part(sums[t][0]), part(sums[t][1]), part(sums[t][2]),
                               part(sums[t][3])};
-        return kSigned ? sum_of_wide(v) : avx2::sum_of_each<kFit>(v);
+        if constexpr (kSigned) return sum_of_wide(v);
+        return kWide ? avx2::wide_sum_of_each<kFit>(v) : avx2::sum_of_each<kFit>(v);
       };
       dots[t].a = sum([](const avx2::BlockCodes& c) { return c.a; });
       if constexpr (kSixteens) dots[t].b = sum([](const avx2::BlockCodes& c) { return c.b; });
@@ -290,13 +382,12 @@ class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
     dots[1] = dots[1] + I{high, high};
   }
 
-  void put_scales(int64_t g, int half, __m256 scale, __m256 bias) {
-    _mm256_storeu_ps(scales_ + 16 * g + 8 * half, scale);
-    _mm256_storeu_ps(biases_ + 16 * g + 8 * half, bias);
+  static void put(float* to, int64_t g, int half, __m256 v) {
+    _mm256_storeu_ps(to + 16 * g + 8 * half, v);
   }
 
   // A scale per block, and a bias beside it or none of its own.
-  void scales_of_32() {
+  void scales_of_32(const Scales& all) const {
     constexpr bool kOwnBias =
         Block::kFormat == WeightFormat::kQ4_1 || Block::kFormat == WeightFormat::kQ5_1;
     constexpr float kOffset = -static_cast<float>(1 << (kBits - 1));
@@ -306,43 +397,29 @@ class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
         const __m256 scale = avx2::first_halves(rows, i * kSizes.bytes);
         const __m256 bias = kOwnBias ? avx2::first_halves(rows, i * kSizes.bytes + 2)
                                      : _mm256_mul_ps(scale, _mm256_set1_ps(kOffset));
-        put_scales(i, half, scale, bias);
+        put(all.scales, i, half, scale);
+        put(all.biases, i, half, bias);
       }
   }
 
-  // Byte i of the 12 of every row at once, see blocks::six_bits.
-  void scales_of_six_bits() {
-    __m128i v[16];
-    for (int r = 0; r < 16; ++r) v[r] = avx2::load_half(at_[r]);
-    avx2::transpose_bytes(v);
-    const auto bits = [](__m128i x, int shift, int mask) {
-      return _mm_and_si128(_mm_srli_epi16(x, shift), _mm_set1_epi8(static_cast<char>(mask)));
-    };
-    __m128i codes[8], minima[8];
-    for (int i = 0; i < 4; ++i) {
-      codes[i] = bits(v[4 + i], 0, 63);
-      minima[i] = bits(v[8 + i], 0, 63);
-      codes[i + 4] = _mm_or_si128(bits(v[12 + i], 0, 15), bits(v[4 + i], 2, 48));
-      minima[i + 4] = _mm_or_si128(bits(v[12 + i], 4, 15), bits(v[8 + i], 2, 48));
-    }
+  void scales_of_six_bits(const Scales& all) const {
+    const avx2::SixBits six = avx2::six_bits(at_);
     for (int half = 0; half < 2; ++half) {
-      const auto halves = [&](int byte) {
-        return _mm256_cvtph_ps(half == 0 ? _mm_unpacklo_epi8(v[byte], v[byte + 1])
-                                         : _mm_unpackhi_epi8(v[byte], v[byte + 1]));
-      };
       const auto floats = [&](__m128i bytes) {
         return _mm256_cvtepi32_ps(
             _mm256_cvtepu8_epi32(half == 0 ? bytes : _mm_srli_si128(bytes, 8)));
       };
-      const __m256 d = halves(0), dmin = _mm256_xor_ps(halves(2), _mm256_set1_ps(-0.0f));
-      for (int g = 0; g < 8; ++g)
-        put_scales(g, half, _mm256_mul_ps(d, floats(codes[g])),
-                   _mm256_mul_ps(dmin, floats(minima[g])));
+      for (int g = 0; g < 8; ++g) {
+        put(all.codes, g, half, floats(six.codes[g]));
+        put(all.minima, g, half, floats(six.minima[g]));
+      }
+      put(all.factors, 0, half, six.d[half]);
+      put(all.factors, 1, half, six.minus_dmin[half]);
     }
   }
 
   // 16 signed bytes, then d.
-  void scales_of_sixteens() {
+  void scales_of_sixteens(const Scales& all) const {
     __m128i v[16];
     for (int r = 0; r < 16; ++r) v[r] = avx2::load_half(at_[r] + 192);
     avx2::transpose_bytes(v);
@@ -358,7 +435,8 @@ class BlockTile<avx2::I, avx2::Q, Block> : public BlockRows<avx2::Q, Block> {
       for (int g = 0; g < 16; ++g) {
         const __m128i bytes = half == 0 ? v[g] : _mm_srli_si128(v[g], 8);
         const __m256 scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
-        put_scales(g, half, scale, _mm256_mul_ps(scale, _mm256_set1_ps(-32)));
+        put(all.scales, g, half, scale);
+        put(all.biases, g, half, _mm256_mul_ps(scale, _mm256_set1_ps(-32)));
       }
     }
   }

@@ -36,7 +36,8 @@ inline __m256i widen(__m256i sums) {
   return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
 }
 // Lanes r and r + 4 together: the sum over the lanes of v[r], which are 16 bits wide and sum 2
-// pairs each. They are added up in 16 bits for as long as kFit pairs fit.
+// pairs each. They are added up in 16 bits for as long as kFit pairs fit; with 8, which is all, the
+// result is in lanes 2 r, 2 r + 1, 2 r + 8 and 2 r + 9 of 16 bits.
 template <int kFit>
 [[gnu::always_inline]] inline __m256i sum_of_each(const __m256i* v) {
   const auto two = [](__m256i a, __m256i b) {
@@ -52,8 +53,19 @@ template <int kFit>
   const __m256i a = two(v[0], v[1]), b = two(v[2], v[3]);
   const __m256i lows = _mm256_unpacklo_epi64(a, b), highs = _mm256_unpackhi_epi64(a, b);
   if constexpr (kFit < 8) return _mm256_add_epi32(lows, highs);
-  return widen(_mm256_add_epi16(lows, highs));
+  return _mm256_add_epi16(lows, highs);
 }
+// In 32 bits, whatever kFit.
+template <int kFit>
+[[gnu::always_inline]] inline __m256i wide_sum_of_each(const __m256i* v) {
+  return kFit < 8 ? sum_of_each<kFit>(v) : widen(sum_of_each<kFit>(v));
+}
+// The sums of lanes r and r + 4: of a in lanes 0-3, of b in 4-7.
+inline __m256i add_halves(__m256i a, __m256i b) {
+  return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+                          _mm256_permute2x128_si256(a, b, 0x31));
+}
+
 struct Q {
   static constexpr int kTokens = 4;  // x 16 rows: 8 sums of 16 bits, 2 codes, an activation
 
@@ -226,13 +238,7 @@ struct Q {
         if (kTokens > 1) asm volatile("" : "+x"(sums[t][r]));  // one row after another
       }
     }
-    for (int t = 0; t < kTokens; ++t) dots[t] = sum_of_each<quads_per_sum(kBits)>(sums[t]);
-  }
-
-  // The sums of lanes r and r + 4: of a in lanes 0-3, of b in 4-7.
-  static __m256i add_halves(__m256i a, __m256i b) {
-    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
-                            _mm256_permute2x128_si256(a, b, 0x31));
+    for (int t = 0; t < kTokens; ++t) dots[t] = wide_sum_of_each<quads_per_sum(kBits)>(sums[t]);
   }
 
   // Adds the dots over `count` quads, 8 or 16, of that part of every code; sums of 16 bits take at
