@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/fail.h"
-#include "bench/statistics.h"
+#include "base/statistics.h"
 #include "bench_options.h"
 #include "verbs.h"
 

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/fail.h"
 #include "bench_options.h"
 #include "io/output_file.h"
 #include "isolate/description.h"
@@ -59,6 +60,10 @@ void setup_run(CLI::App& verb, RunVerb& o) {
           "are to expected ones (default: the hidden states of the model itself)")
       ->type_name("MODEL")
       ->group("Measures");
+  verb.add_flag(
+          "--save-contexts", o.options.keep_contexts,
+          "Keep what was read of the contexts in the folder, to go on from or to measure with")
+      ->group("Speed");
   verb.add_flag("--ignore-eos", o.options.ignore_eos, "Go on past the end of an answer")
       ->group("Sampling");
   verb.add_option("--temp", o.options.sampling.temperature,
@@ -92,6 +97,8 @@ IsolationRunOptions run_options(const RunVerb& o) {
   IsolationRunOptions options = o.options;
   options.plan = resolve(o.plan);
   options.one_at_a_time = o.procedure == "original";
+  if (options.one_at_a_time && options.keep_contexts)
+    fail_usage("--save-contexts: the original procedure reads them again each time");
   return options;
 }
 

@@ -3,9 +3,9 @@
 #include "base/clock.h"
 #include "base/cpu_budget.h"
 #include "base/fail.h"
+#include "base/statistics.h"
 #include "bench/kernel_cases.h"
 #include "bench/meter.h"
-#include "bench/statistics.h"
 
 namespace lapidary {
 

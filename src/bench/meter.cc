@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/cpu_budget.h"
 #include "base/fail.h"
-#include "bench/statistics.h"
+#include "base/statistics.h"
 
 namespace lapidary {
 

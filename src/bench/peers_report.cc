@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/statistics.h"
 #include "bench/report_parts.h"
-#include "bench/statistics.h"
 
 namespace lapidary {
 

@@ -4,10 +4,10 @@
 
 #include <fmt/format.h>
 
+#include "base/statistics.h"
 #include "base/system.h"
 #include "bench/build_info.h"
 #include "bench/report_parts.h"
-#include "bench/statistics.h"
 
 namespace lapidary {
 

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
-#include "bench/statistics.h"
+#include "base/statistics.h"
 #include "eval/estimate.h"
 #include "eval/vocabularies.h"
 #include "eval/windows.h"

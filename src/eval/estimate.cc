@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "bench/statistics.h"
+#include "base/statistics.h"
 
 namespace lapidary {
 

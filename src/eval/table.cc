@@ -2,7 +2,7 @@
 #include "lapidary/eval.h"
 
 #include "base/fail.h"
-#include "bench/statistics.h"
+#include "base/statistics.h"
 
 namespace lapidary {
 

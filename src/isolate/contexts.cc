@@ -4,17 +4,22 @@
 #include <map>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/clock.h"
+#include "base/fail.h"
+#include "base/text_hash.h"
 
 namespace lapidary {
 
 Contexts::Contexts(std::shared_ptr<const Engine> engine, const PlannedCondition& plan, bool chat,
-                   MessageFn messages, int64_t& held)
+                   MessageFn messages, int64_t& held, std::filesystem::path files)
     : engine_(std::move(engine)),
       plan_(plan),
       chat_(chat),
       messages_(std::move(messages)),
       held_(held),
+      files_(std::move(files)),
       contexts_(plan.caches.size()) {}
 
 const Context& Contexts::read(size_t cache, const Watch& watch, const ReadFn& on_read) {
@@ -42,11 +47,28 @@ std::vector<Token> Contexts::ids(size_t cache) const {
                         chat_);
 }
 
+// A file is named by its tokens: conditions that read the same have one.
+Context Contexts::restored_or_read(std::span<const Token> tokens, const Watch& watch) const {
+  const std::filesystem::path file =
+      files_ / fmt::format("{:016x}.safetensors", hash_tokens(0, tokens));
+  Context made{.tokens = std::ssize(tokens)};
+  if (!files_.empty() && std::filesystem::exists(file)) {
+    made.session = std::make_shared<Session>(Session::restore(engine_, file));
+    if (!std::ranges::equal(made.session->tokens(), tokens))
+      fail("{}: has other tokens than the context that is named so", file.string());
+  } else {
+    made.session = std::make_shared<Session>(engine_);
+    made.session->append(tokens, watch);
+    made.prefilled = made.tokens;
+    if (!files_.empty()) made.session->snapshot(file);
+  }
+  return made;
+}
+
 void Contexts::read_alone(size_t cache, const Watch& watch, const ReadFn& on_read) {
   const Stopwatch clock;
   const std::vector<Token> tokens = ids(cache);
-  Context made{.session = std::make_shared<Session>(engine_), .tokens = std::ssize(tokens)};
-  made.session->append(tokens, watch);
+  Context made = restored_or_read(tokens, watch);
   made.bytes = made.session->kv_bytes();
   made.hold = std::make_shared<Hold>(held_, made.bytes);
   contexts_[cache] = std::move(made);
@@ -105,6 +127,7 @@ void Contexts::read_interleaved(const std::vector<size_t>& caches, const Watch& 
     contexts_[i] = {.session = shared_,
                     .label = static_cast<int>(i),
                     .tokens = std::ssize(tokens[i]),
+                    .prefilled = std::ssize(tokens[i]),
                     .bytes = bytes,
                     .hold = std::make_shared<Hold>(held_, bytes)};
     if (on_read) on_read(i, *contexts_[i], clock.seconds() / count);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -33,10 +34,11 @@ class Hold {
 
 // A context that was read. Those of the mask condition are one session, with a label for each.
 struct Context {
-  std::shared_ptr<Session> session;
+  std::shared_ptr<Session> session = {};
   int label = 0;
   int64_t tokens = 0;
-  int64_t bytes = 0;  // of keys and values; of a shared cache an even part
+  int64_t prefilled = 0;  // of the tokens; the others came from a file
+  int64_t bytes = 0;      // of keys and values; of a shared cache an even part
   std::shared_ptr<Hold> hold = {};
 };
 
@@ -48,9 +50,10 @@ class Contexts {
   using ReadFn = std::function<void(size_t cache, const Context& context, double seconds)>;
 
   // `held` grows by the bytes of what is read and of what goes on from it. The plan, `held` and the
-  // functions outlive this.
+  // functions outlive this. `files`, unless empty, is a folder that has snapshots of what was read
+  // before, and gets those of what is read; not of a shared cache.
   Contexts(std::shared_ptr<const Engine> engine, const PlannedCondition& plan, bool chat,
-           MessageFn messages, int64_t& held);
+           MessageFn messages, int64_t& held, std::filesystem::path files);
 
   bool has(size_t cache) const { return contexts_[cache].has_value(); }
   // Throws Error{kInterrupted} and others as Session::append; what was being read is not there
@@ -68,6 +71,7 @@ class Contexts {
   };
 
   std::vector<Token> ids(size_t cache) const;
+  Context restored_or_read(std::span<const Token> tokens, const Watch& watch) const;
   void read_alone(size_t cache, const Watch& watch, const ReadFn& on_read);
   void read_shared(size_t cache, const Watch& watch, const ReadFn& on_read);
   void read_interleaved(const std::vector<size_t>& caches, const Watch& watch,
@@ -79,6 +83,7 @@ class Contexts {
   bool chat_;
   MessageFn messages_;
   int64_t& held_;
+  std::filesystem::path files_;
   std::vector<std::optional<Context>> contexts_;  // of the plan's caches
   std::shared_ptr<Session> shared_;               // of the mask condition
 };

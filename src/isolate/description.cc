@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "base/text_hash.h"
 #include "isolate/plan_json.h"
-#include "isolate/text_hash.h"
 
 namespace lapidary {
 

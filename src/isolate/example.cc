@@ -108,6 +108,7 @@ class Parser {
     turns();
     memberships();
     messages();
+    distractors();
     return std::move(example_);
   }
 
@@ -174,12 +175,22 @@ class Parser {
     }
   }
 
-  size_t cluster_named(const JsonObject& object, std::string_view key) {
-    const std::string name = object.string(key);
+  size_t index_of(const JsonObject& object, std::string_view key, const std::string& name) {
     const auto found = std::ranges::find(example_.clusters, name, &IsolationCluster::name);
     if (found == example_.clusters.end())
       object.fail_field(key, "there is no cluster '" + name + "'");
     return static_cast<size_t>(found - example_.clusters.begin());
+  }
+
+  // They are for readers; what they name must be there.
+  void distractors() {
+    for (const JsonObject& distractor : objects_if_any(root_, "distractors")) {
+      check_fields(distractor, {"clusters", "note"});
+      distractor.string("note");
+      const std::vector<std::string> names = strings(distractor, "clusters");
+      if (names.size() < 2) distractor.fail_field("clusters", "expected two or more");
+      for (const std::string& name : names) index_of(distractor, "clusters", name);
+    }
   }
 
   // Without any: every other cluster's output goes to the synthesis clusters.
@@ -187,7 +198,10 @@ class Parser {
     std::set<std::pair<size_t, size_t>> sent;  // to, from
     for (const JsonObject& message : objects_if_any(root_, "messages")) {
       check_fields(message, {"from", "to"});
-      sent.emplace(cluster_named(message, "to"), cluster_named(message, "from"));
+      const auto end = [&](std::string_view key) {
+        return index_of(message, key, message.string(key));
+      };
+      sent.emplace(end("to"), end("from"));
     }
     std::vector<IsolationCluster>& clusters = example_.clusters;
     if (!root_.has("messages"))

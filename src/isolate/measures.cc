@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "base/statistics.h"
 #include "isolate/contamination.h"
 #include "isolate/json_parts.h"
 #include "isolate/overlap.h"
@@ -92,12 +93,6 @@ std::optional<std::pair<double, double>> interval_of(std::span<const double> val
   return std::pair(interval.low, interval.high);
 }
 
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
-
 ConditionDifference difference(const ConditionFigure& a, const ConditionFigure& b, uint64_t seed) {
   std::vector<double> differences;
   for (size_t i = 0; i < a.by_example.size(); ++i)
@@ -109,7 +104,7 @@ ConditionDifference difference(const ConditionFigure& a, const ConditionFigure& 
                            .b = b.condition,
                            .pairs = std::ssize(differences)};
   if (differences.empty()) return made;
-  made.mean = mean_of(differences);
+  made.mean = mean(differences);
   if (differences.size() < 2) return made;
   made.interval = interval_of(differences, seed);
   made.p_wilcoxon = wilcoxon_signed_rank(differences).p;
@@ -223,11 +218,11 @@ std::vector<ConditionFigure> condition_figures(std::span<const IsolationExample>
     figure.by_example.resize(plans.size());
     std::vector<double> means;
     for (const auto& [example, list] : by_example) {
-      means.push_back(mean_of(list));
+      means.push_back(mean(list));
       figure.by_example[example] = means.back();
     }
     figure.examples = std::ssize(means);
-    figure.mean = mean_of(means);
+    figure.mean = mean(means);
     figure.interval = interval_of(means, seed);
     figures.push_back(std::move(figure));
   }

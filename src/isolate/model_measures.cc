@@ -58,13 +58,16 @@ class Measurer {
   // Messages are what the example's outputs under that condition said; without an id there are
   // none.
   Contexts contexts(const PlannedCondition& condition, const std::string& id) {
-    return {engine_, condition, o_.chat,
+    return {engine_,
+            condition,
+            o_.chat,
             [this, &condition, id](size_t i) -> std::string_view {
               const OutputRecord* heard =
                   folder_.find(record_key(id, condition.condition, condition.outputs[i].name));
               return heard == nullptr ? std::string_view() : heard->text;
             },
-            held_};
+            held_,
+            folder_.context_files()};
   }
 
   double expected_nll(Contexts& contexts, const PlannedOutput& output) {

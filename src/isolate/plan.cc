@@ -7,7 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "base/fail.h"
-#include "isolate/text_hash.h"
+#include "base/text_hash.h"
 
 namespace lapidary {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "base/rng.h"
-#include "bench/statistics.h"
+#include "base/statistics.h"
 #include "isolate/differences.h"
 #include "isolate/statistics.h"
 

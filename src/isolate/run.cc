@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/system.h"
+#include "base/text_hash.h"
 #include "isolate/contexts.h"
-#include "isolate/text_hash.h"
 
 namespace lapidary {
 
@@ -85,7 +85,8 @@ class Runner {
     };
     Work work{.example = &example,
               .plan = &condition,
-              .contexts = Contexts(engine_, condition, o_.plan.chat, message, held_)};
+              .contexts = Contexts(engine_, condition, o_.plan.chat, message, held_,
+                                   folder_.context_files())};
     for (const PlannedOutput& output : condition.outputs) {
       const bool made = folder_.find(work.key(output)) != nullptr;
       work.begun.push_back(made);
@@ -147,7 +148,7 @@ class Runner {
                                     .condition = work.condition(),
                                     .name = work.plan->caches[i].name,
                                     .tokens = read.tokens,
-                                    .prefilled = prefilled + read.tokens,
+                                    .prefilled = prefilled + read.prefilled,
                                     .bytes = read.bytes,
                                     .begin = now() - seconds,
                                     .end = now()});
@@ -268,6 +269,7 @@ void run_isolation(const std::shared_ptr<const Engine>& engine,
   check_sampler_options(options.sampling, engine->config().vocab_size);
   for (const IsolationPlan& plan : plans)
     check_plan(plan, options.plan, engine->tokenizer(), engine->config().max_position_embeddings);
+  if (options.keep_contexts) folder.keep_context_files();
   Runner(engine, examples, plans, options, folder, watch).run();
 }
 

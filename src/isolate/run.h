@@ -23,6 +23,9 @@ struct IsolationRunOptions {
   int64_t max_memory = 0;  // for keys and values; 0: half of what is available
   // The original study's procedure: every output reads its context again, one after another.
   bool one_at_a_time = false;
+  // Keys and values of contexts stay in the folder: a run that goes on and the measures restore
+  // them.
+  bool keep_contexts = false;
 };
 
 // Makes what the folder does not have yet. `watch` counts outputs. Throws Error{kInput}, before any

@@ -93,6 +93,17 @@ IsolationFolder::IsolationFolder(fs::path folder) : path_(std::move(folder)) {
   read_records();
 }
 
+fs::path IsolationFolder::context_files() const {
+  const fs::path files = path_ / "contexts";
+  return fs::is_directory(files) ? files : fs::path();
+}
+
+void IsolationFolder::keep_context_files() const {
+  std::error_code error;
+  fs::create_directories(path_ / "contexts", error);
+  if (error) fail_resource("{}/contexts: cannot be made: {}", path_.string(), error.message());
+}
+
 void IsolationFolder::keep(std::span<const IsolationExample> examples,
                            std::span<const IsolationPlan> plans) const {
   std::error_code error;

@@ -1,5 +1,6 @@
 // A folder that a run writes to as it goes: run.json, examples and plans.jsonl say what is run,
-// contexts.jsonl and outputs.jsonl what came of it so far, measures.jsonl what the model says of
+// contexts.jsonl and outputs.jsonl what came of it so far (contexts/ the former themselves, where
+// they are kept), measures.jsonl what the model says of
 // the outputs, and judgements.jsonl what other models do.
 #pragma once
 
@@ -52,6 +53,10 @@ class IsolationFolder {
   void keep(std::span<const IsolationExample> examples, std::span<const IsolationPlan> plans) const;
   // The same, in the order of the plans. Throws Error{kInput} where they do not belong together.
   KeptRun kept() const;
+
+  // Where snapshots of contexts lie, Session::snapshot; empty until they are kept.
+  std::filesystem::path context_files() const;
+  void keep_context_files() const;
 
   const std::filesystem::path& path() const { return path_; }
   const nlohmann::ordered_json& description() const { return description_; }

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "bench/statistics.h"
+#include "base/statistics.h"
 #include "isolate/differences.h"
 
 namespace lapidary {

@@ -13,7 +13,7 @@
 #include "lapidary/score.h"
 
 #include "base/json.h"
-#include "bench/statistics.h"
+#include "base/statistics.h"
 #include "eval/estimate.h"
 #include "eval/windows.h"
 #include "generate/divergence.h"

@@ -82,6 +82,15 @@ TEST(IsolationExample, SaysWhatIsWrong) {
        "{\"from\": \"cluster_2\", \"to\": \"cluster_1\"}], \"turns\": [\n",
        "'messages': go in a circle"},
       {"\"How many masts?\"", "\"\"", "'prompt': is empty"},
+      {"\"turns\": [\n",
+       "\"distractors\": [{\"clusters\": [\"cluster_1\", \"cluster_9\"], \"note\": \"x\"}],"
+       "\"turns\": [\n",
+       "distractors[0]: field 'clusters': there is no cluster 'cluster_9'"},
+      {"\"turns\": [\n",
+       "\"distractors\": [{\"clusters\": [\"cluster_1\"], \"note\": \"x\"}], \"turns\": [\n",
+       "'clusters': expected two or more"},
+      {"\"turns\": [\n", "\"distractors\": [{\"clusters\": [], \"text\": \"x\"}], \"turns\": [\n",
+       "distractors[0]: unknown field 'text'"},
   };
   for (const auto& c : cases)
     EXPECT_NE(error_of(changed(c.from, c.to)).find(c.message), std::string::npos)

@@ -89,6 +89,32 @@ TEST_F(Runs, AnInterruptedRunGoesOn) {
   EXPECT_EQ(tokens(run(o, "stopped")), expected);
 }
 
+TEST_F(Runs, ContextsThatWereKeptAreNotReadAgain) {
+  IsolationRunOptions o = options(0.7);
+  const auto expected = tokens(run(o, "without"));
+  EXPECT_FALSE(fs::exists(scratch.path() / "without/contexts"));
+  o.keep_contexts = true;
+  const IsolationFolder kept = run(o, "kept");
+  const fs::path files = kept.path() / "contexts", lines = kept.path() / "outputs.jsonl";
+  EXPECT_EQ(tokens(kept), expected);
+  fs::remove(lines);
+  const IsolationFolder again = run(o, "kept");
+  EXPECT_EQ(tokens(again), expected);
+  for (const auto& [key, context] : again.contexts()) {
+    const int64_t before = kept.contexts().at(key).prefilled;
+    EXPECT_EQ(context.prefilled, std::get<1>(key) == "mask" ? 2 * before : before);
+  }
+  // What is not the context's is said.
+  std::vector<fs::path> list;
+  for (const auto& file : fs::directory_iterator(files)) list.push_back(file.path());
+  for (const fs::path& file : list)
+    if (file != list[0]) fs::copy_file(list[0], file, fs::copy_options::overwrite_existing);
+  fs::remove(lines);
+  EXPECT_THROW(run(o, "kept"), Error);
+  for (const fs::path& file : list) fs::resize_file(file, fs::file_size(file) / 2);
+  EXPECT_THROW(run(o, "kept"), Error);
+}
+
 // A text may end within a character; what hears it must not depend on whether it was read again.
 TEST_F(Runs, AnOutputIsWhatItsLineSays) {
   const nlohmann::ordered_json about = {{"format", 1}};

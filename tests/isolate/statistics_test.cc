@@ -1,6 +1,6 @@
 // Tests, intervals and effect sizes against scipy, statsmodels and scikit-learn
 // (tools/make_metrics_golden.py), and what those leave open.
-#include "bench/statistics.h"
+#include "base/statistics.h"
 
 #include <algorithm>
 #include <cmath>
