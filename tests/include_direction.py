@@ -23,7 +23,7 @@ BELOW = {
     "train": {"report", "generate", "gemma", "quant", "io", "tensor", "kernels", "base", "text"},
     "blend": {"train", "report", "generate", "gemma", "io", "tensor", "kernels", "base", "text"},
     "isolate": {"bench", "report", "generate", "gemma", "io", "tensor", "kernels", "base", "text"},
-    "study": {"report", "generate", "gemma", "quant", "io", "tensor", "kernels", "base", "text"},
+    "study": {"train", "report", "generate", "gemma", "quant", "io", "tensor", "kernels", "base", "text"},
     "quantize": {"eval", "generate", "gemma", "io", "quant", "tensor", "kernels", "base", "text"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)

@@ -55,12 +55,20 @@ void add_study(Program& program) {
             "Examples:\n"
             "  lapidary study layers -f text.txt\n"
             "  lapidary study attention -f text.txt\n"
+            "  lapidary study diff ~/models/gemma-3-1b-pt ~/models/gemma-3-1b-it\n"
+            "  lapidary study memory\n"
+            "  lapidary study capacity -o capacity\n"
             "  lapidary study activations -p \"The capital of France is\" -o acts.safetensors");
       },
       [](const Nothing&) { return kOk; });
   add_study_layers(program, study);
   add_study_attention(program, study);
+  add_study_diff(program, study);
   add_study_activations(program, study);
+  add_study_memory(program, study);
+  add_study_architecture(program, study);
+  add_study_capacity(program, study);
+  add_study_memorization(program, study);
 }
 
 }  // namespace lapidary::cli

@@ -104,7 +104,7 @@ std::vector<Intervention> changes_of(const Options& o, const Config& config) {
   const auto from_file = [&](const std::string& text, const char* flag, bool mean) {
     const auto [point, file] = parts_of(text, flag);
     std::vector<Intervention> found = find_interventions(config, point);
-    for (Intervention& change : found) read_values(change, file, mean);
+    read_values(found, file, mean);
     return found;
   };
   for (const std::string& text : o.zero) take(find_interventions(config, text));
@@ -117,8 +117,8 @@ std::vector<Intervention> changes_of(const Options& o, const Config& config) {
     for (Intervention& change : found) {
       change.kind = Intervention::Kind::kAdd;
       change.strength = static_cast<float>(use.strength);
-      read_values(change, use.path, false);
     }
+    read_values(found, use.path, false);
     take(std::move(found));
   }
   return all;

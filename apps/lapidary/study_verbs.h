@@ -9,8 +9,13 @@
 namespace lapidary::cli {
 
 void add_study_activations(Program& program, CLI::App& study);
+void add_study_architecture(Program& program, CLI::App& study);
 void add_study_attention(Program& program, CLI::App& study);
+void add_study_capacity(Program& program, CLI::App& study);
+void add_study_diff(Program& program, CLI::App& study);
 void add_study_layers(Program& program, CLI::App& study);
+void add_study_memorization(Program& program, CLI::App& study);
+void add_study_memory(Program& program, CLI::App& study);
 
 // Where a study goes: a new folder with a page and its figures, or stdout.
 struct StudyOutput {

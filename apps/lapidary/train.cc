@@ -55,6 +55,10 @@ void add_run(CLI::App& verb, Options& o) {
          "Run");
   number(verb, "--rank-every", o.train.rank_every,
          "Steps between measurements of the rank of each matrix' update (0: none)", "Run");
+  number(verb, "--track-memorization", o.train.track_memorization,
+         "At each validation and at the end, measure what is known by heart of so many sequences, "
+         "and of as many of validation (0: none)",
+         "Run");
   number(verb, "--seed", o.train.seed, "Of the order of the data, adapters and dropout (0)", "Run");
   verb.add_flag("--json", o.json, "Print one JSON document")->group("Run");
 }
@@ -184,6 +188,11 @@ Json result_json(const TrainResult& r, const Options& o) {
                {"operands", r.bf16 ? "bf16" : "f32"},
                {"output", r.output.string()}};
   if (r.valid_loss) json["valid_loss"] = *r.valid_loss;
+  if (r.memorization) json["memorized_bits"] = r.memorization->bits;
+  if (r.memorization && r.memorization->auc) {
+    json["valid_memorized_bits"] = *r.memorization->valid_bits;
+    json["membership_auc"] = *r.memorization->auc;
+  }
   return json;
 }
 
@@ -206,11 +215,13 @@ int run(const Options& o) {
     ProgressBar bar("training", o.verbosity);
     const auto show = [&](const TrainStep& s) {
       const int64_t every = std::max<int64_t>(1, options.iterations / 20);
-      if (o.verbosity.quiet || (s.step % every != 0 && s.step != 1 && !s.valid_loss)) return;
+      const bool measured = s.valid_loss || s.memorization;
+      if (o.verbosity.quiet || (s.step % every != 0 && s.step != 1 && !measured)) return;
       bar.clear();
       std::string line = fmt::format("step {:>6}  loss {:.4f}  lr {:.2e}  {:.0f} tok/s", s.step,
                                      s.loss, s.lr, s.tokens_per_second);
       if (s.valid_loss) line += fmt::format("  valid {:.4f}", *s.valid_loss);
+      if (s.memorization) line += fmt::format("  {:.1f} bits by heart", s.memorization->bits);
       note(line);
     };
     const auto begin = [&](const TrainMemory& memory) {

@@ -79,12 +79,13 @@ struct Intervention {
 // there or a point that has none.
 std::vector<Intervention> find_interventions(const Config& config, const std::string& text);
 
-// Fills in the values from a file of activations. It has a tensor of the point's name, [cols] or
-// [T, cols] of all the point's columns, f32, bf16 or f16. Of several rows `mean` takes the mean.
-// Throws Error{kInput} naming file and tensor for one that is missing or of another shape.
-void read_values(Intervention& change, const std::filesystem::path& file, bool mean);
+// Fills in the values of all changes from a file of activations. It has a tensor of each point's
+// name, [cols] or [T, cols] of all the point's columns, f32, bf16 or f16. Of several rows `mean`
+// takes the mean. Throws Error{kInput} naming file and tensor for one that is missing or of another
+// shape.
+void read_values(std::span<Intervention> changes, const std::filesystem::path& file, bool mean);
 
-// All changes, in their order, to any number of sessions.
+// All changes, in their order, to any number of sessions. Copies of the tap share them.
 Tap intervening(std::vector<Intervention> changes);
 
 // What a tap that changes things does to a text.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,17 +67,96 @@ struct AttentionStudy {
   double look_seconds = 0;  // of them, looking
 };
 
+// All weights in a safetensors file: blocks.N.attn.hook_pattern, f32 [heads, T, T].
+struct PatternSaving {
+  std::filesystem::path file = {};  // empty: none
+  std::vector<int> layers = {};     // empty: all
+  std::vector<int> heads = {};      // empty: all; the tensors have these, in this order
+};
+
 struct AttentionOptions {
   int64_t context = 0;            // of the session; 0: what the model was made for
   int64_t picture_size = 128;     // at most, in pixels
   int64_t rollout_tokens = 1024;  // at most; the rollout takes layers * T^2 floats
+  PatternSaving patterns = {};
 };
 
 // Reads the text once and keeps sums: memory grows with the pictures and the rollout alone, and
-// with what AttentionPatterns keeps. Throws Error{kInput} for a text of fewer than two tokens, and
-// as Session::append.
+// with what AttentionPatterns keeps. Throws Error{kInput} for a text of fewer than two tokens,
+// Error{kUsage} for a layer or head to save that is not there, Error{kResource} for a file that
+// cannot be written, and as Session::append.
 AttentionStudy study_attention(const std::shared_ptr<const Engine>& engine,
                                std::span<const Token> tokens, const AttentionOptions& options = {},
                                const Watch& watch = {});
+
+// ---- experiments, on pieces of a text that are read each by itself, after <bos> where it has one
+
+// The mean over the pieces, and half the width of its 95 % confidence interval (Student's t); of
+// one piece there is none.
+struct MeanOfPieces {
+  double mean = 0;
+  std::optional<double> margin = {};
+};
+
+// Figures of all heads of the local or of the global layers, where so many tokens may be seen.
+struct AttentionAtLength {
+  int64_t length = 0;
+  bool sliding = false;
+  MeanOfPieces entropy = {}, effective_keys = {}, distance = {}, sink = {}, previous = {},
+               self = {};
+  MeanOfPieces best_previous = {};                  // of the head that has the largest
+  std::optional<MeanOfPieces> best_induction = {};  // the same; unset where no token came again
+};
+
+struct AttentionByLength {
+  int64_t pieces = 0;
+  int64_t queries = 0;  // of each piece: its last, the same at every length
+  std::vector<int64_t> lengths;
+  std::vector<AttentionAtLength> kinds = {};         // by length, local before global
+  std::vector<std::vector<HeadFigures>> heads = {};  // by length; means over the pieces
+  double seconds = 0;
+};
+
+struct LengthOptions {
+  std::vector<int64_t> lengths = {128, 256, 512, 1024, 2048};  // ascending
+  int64_t queries = 64;  // at most; half of the shortest length if that is less
+};
+
+// What the same queries look at when more and more of the text before them is there. The text is
+// cut into pieces of the largest length. Throws Error{kUsage} for lengths that do not rise or are
+// not between 4 and what the model was made for, Error{kInput} for a text shorter than the largest.
+AttentionByLength attention_by_length(const std::shared_ptr<const Engine>& engine,
+                                      std::span<const Token> tokens,
+                                      const LengthOptions& options = {}, const Watch& watch = {});
+
+// Layers that see as far as those of the other kind: local ones everything, global ones as far as
+// the window of the local ones. Their rotations stay those that the weights were trained with.
+struct ReachChange {
+  int layer = -1;  // -1: all of the kind
+  bool to_local = true;
+  MeanOfPieces nll = {};   // mean of -ln p(token | those before), nats
+  MeanOfPieces gain = {};  // that, less the model's own
+};
+
+struct ReachStudy {
+  int64_t pieces = 0;
+  int64_t piece_tokens = 0;
+  int64_t window = 0;     // of local layers
+  int64_t predicted = 0;  // of each piece: the tokens before which there is more than a window
+  std::vector<bool> sliding = {};  // by layer
+  MeanOfPieces nll = {};
+  std::vector<ReachChange> changes = {};
+  double seconds = 0;
+};
+
+struct ReachOptions {
+  int64_t piece_tokens = 0;  // 0: four windows, or what the model was made for if that is less
+};
+
+// What the far end of attention is good for: the loss with each layer's reach changed, one by one,
+// and of each kind all together. Throws Error{kUsage} for pieces that are no longer than the
+// window, Error{kInput} for a model without local or global layers and a text shorter than a piece.
+ReachStudy study_reach(const std::shared_ptr<const Engine>& engine, std::span<const Token> tokens,
+                       const ReachOptions& options = {}, const Watch& watch = {});
 
 }  // namespace lapidary

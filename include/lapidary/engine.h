@@ -42,8 +42,11 @@ struct EngineOptions {
   std::optional<KvType> kv_type = {};  // unset: bf16 when fast, f32 when exact
   int threads = 0;                     // 0: one per core this process may use
   int threads_batch = 0;               // for more than one token of a session; 0: as `threads`
-  int64_t context = 0;                 // positions to count in the memory forecast; 0: none
-  bool check_memory = true;            // refuse to load what will not fit
+  // Tokens that go through the layers together, at most; 0: up to 512, as many as 40 MiB of
+  // activations hold. Changes time and memory alone.
+  int64_t chunk = 0;
+  int64_t context = 0;       // positions to count in the memory forecast; 0: none
+  bool check_memory = true;  // refuse to load what will not fit
   std::vector<AdapterUse> adapters = {};
 };
 
@@ -125,9 +128,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<float> mean_hidden_state(std::span<const Token> tokens) const;
 
   // The logits that rows of the residual stream, [n, hidden_size], would give if no layer followed:
-  // fn(f32 [vocab]) for each, in order.
+  // fn(i, f32 [vocab]) once for row i, from several threads and in any order; it must not throw.
   void read_stream(std::span<const float> rows,
-                   const std::function<void(std::span<const float>)>& fn) const;
+                   const std::function<void(int64_t, std::span<const float>)>& fn) const;
   // What of the residual stream, scaled to a root mean square of 1, makes a token's logit before
   // any softcap: its row of the head times the final norm's weight, [hidden_size]; and the mean of
   // all tokens', which takes a pass over the head. Throws Error{kInput} for an id that does not
@@ -138,6 +141,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
  private:
   friend class Session;
   struct Impl;
+  friend const Impl& inside(const Engine& engine);  // of src/generate/engine_impl.h
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

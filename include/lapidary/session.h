@@ -2,6 +2,7 @@
 // One timeline: the tokens so far and their keys and values.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -27,6 +28,10 @@ class Session {
   // each, `context` included. Such a session is for experiments: it attends slowly, keeps all
   // positions of sliding layers too, and can be neither trimmed nor written to a file.
   static Session labelled(std::shared_ptr<const Engine> engine, int64_t context = 0);
+  // Every layer sees as far as one of `types` [layers] would; otherwise, its rotation included, it
+  // is the model's. For experiments: such a session can be neither trimmed nor written to a file.
+  static Session with_layer_types(std::shared_ptr<const Engine> engine,
+                                  std::vector<LayerType> types, int64_t context = 0);
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
   ~Session();
@@ -36,6 +41,8 @@ class Session {
   int64_t length() const;                 // positions filled
   std::span<const Token> tokens() const;  // [length]
   int64_t kv_bytes() const;               // held by the cache, blocks shared with forks included
+  // The memory of a layer's keys and values; valid until the next change.
+  std::vector<std::span<const std::byte>> kv_blocks(int layer) const;
 
   // Appends tokens and returns the logits after the last one, f32 [vocab], valid until the next
   // change. Throws as Engine::step.

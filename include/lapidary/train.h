@@ -6,10 +6,12 @@
 //   TrainResult result = train(options);
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -84,6 +86,9 @@ struct TrainOptions {
   Directions directions = Directions::kTop;
 
   int64_t rank_every = 0;  // steps between measurements of what the updates are; 0: none
+  // Sequences of either side of which it is measured, where the validation loss is and at the end,
+  // what is known of them by heart; 0: none.
+  int64_t track_memorization = 0;
 
   int threads = 0;  // 0: one per core
   // kFast: the operands of products with weights, and of those that make gradients, are rounded to
@@ -110,6 +115,14 @@ struct TrainMemory {
   int64_t total() const { return weights + trained + optimizer + activations + program; }
 };
 
+// What the model knows of single sequences beyond what it knew before training (memorization.h).
+struct TrackedMemorization {
+  double bits = 0;                        // mean of a training sequence
+  std::optional<double> valid_bits = {};  // and of one of the validation data
+  // How well these are told apart by what the model gained on them, per token.
+  std::optional<double> auc = {};
+};
+
 // One line of metrics.jsonl.
 struct TrainStep {
   int64_t step = 0;  // from 1
@@ -119,6 +132,7 @@ struct TrainStep {
   double grad_norm = 0;
   int64_t tokens = 0;  // of this step
   std::optional<double> valid_loss = {};
+  std::optional<TrackedMemorization> memorization = {};
 };
 
 struct TrainResult {
@@ -126,6 +140,7 @@ struct TrainResult {
   int64_t parameters = 0;  // that were trained
   double loss = 0;         // of the last step
   std::optional<double> valid_loss = {};
+  std::optional<TrackedMemorization> memorization = {};  // at the end
   double seconds = 0;
   int64_t tokens = 0;
   double tokens_per_second = 0;
@@ -135,10 +150,28 @@ struct TrainResult {
   int rank = 0;  // of mpirun's; the first, 0, writes the run's folder and the output
 };
 
+// A point within a step, for who looks at what it takes.
+struct TrainMoment {
+  enum class Kind : uint8_t {
+    kForward,    // `layer` begins its forward pass
+    kLoss,       // the logits are done with, the backward pass begins
+    kBackward,   // `layer` is done with its backward pass
+    kOptimizer,  // the gradients are complete
+    kEnd,        // the values have moved
+  };
+  Kind kind = Kind::kForward;
+  int layer = -1;
+  int64_t step = 0;  // from 1
+  // Where what is trained lies, values and gradients, and the optimizer's state.
+  std::vector<std::span<const std::byte>> trained = {};
+  std::vector<std::span<const std::byte>> optimizer = {};
+};
+
 // What a run tells while it goes on. All may be empty.
 struct TrainEvents {
-  std::function<void(const TrainMemory&)> begin;  // before the first step
-  std::function<void(const TrainStep&)> step;     // after each
+  std::function<void(const TrainMemory&)> begin = {};   // before the first step
+  std::function<void(const TrainStep&)> step = {};      // after each
+  std::function<void(const TrainMoment&)> moment = {};  // within each
 };
 
 // Runs to the end, or until `watch` asks to stop, and then leaves a state to resume from. Resumed

@@ -96,4 +96,32 @@ void attach(Adapter& adapter, double strength, const Config& config, Weights& we
          .inverse_norm = m.inverse_norm.data()});
 }
 
+namespace {
+
+void add_product(const LowRank& low, int64_t cols, int64_t row, float* values) {
+  for (int64_t k = 0; k < low.rank; ++k) {
+    const float factor = low.scale * low.b[row * low.rank + k];
+    const float* a = low.a + k * cols;
+    for (int64_t i = 0; i < cols; ++i) values[i] += factor * a[i];
+  }
+}
+
+}  // namespace
+
+void effective_row(const Linear& matrix, int64_t row, float* values) {
+  best_kernels().dequantize_row(matrix, row, values);
+  if (matrix.low_rank.empty()) return;
+  const std::vector<float> before(values, values + matrix.cols);
+  for (const LowRank& low : matrix.low_rank) {
+    if (low.magnitude == nullptr) {
+      add_product(low, matrix.cols, row, values);
+      continue;
+    }
+    std::vector<float> sum = before;
+    add_product(low, matrix.cols, row, sum.data());
+    for (size_t i = 0; i < sum.size(); ++i)
+      values[i] += low.strength * (low.gain(row) * sum[i] - before[i]);
+  }
+}
+
 }  // namespace lapidary

@@ -47,4 +47,7 @@ void attach(Adapter& adapter, double strength, const Config& config, Weights& we
 // cost in these matrices. Throws Error{kInput} for a row of no length.
 void measure_rows(Adapter& adapter, const Config& config, const Weights& weights);
 
+// Row `row` of what products multiply by, [K]: the stored weights and what adapters add to them.
+void effective_row(const Linear& matrix, int64_t row, float* values);
+
 }  // namespace lapidary

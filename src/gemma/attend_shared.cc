@@ -1,11 +1,12 @@
 // Attention of timelines that share a cache. It serves an experiment and not speed: a row at a
 // time, over each stretch of the cache that its timeline has.
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "gemma/model.h"
+#include "gemma/scores.h"
+#include "gemma/seen_keys.h"
 
 namespace lapidary {
 
@@ -53,7 +54,7 @@ void attend_row(const Kernels& kernels, AttendArgs args, std::span<const Range> 
 
 void attend_shared(Executor& ex, const Config& c, int layer, std::span<const Segment> batch,
                    State& s) {
-  const int64_t window = c.is_sliding(layer) ? c.sliding_window : 0;
+  const Scoring scoring(c);
   const int heads = c.num_attention_heads, group = heads / c.num_key_value_heads;
   int64_t first_row = 0;
   for (const Segment& seg : batch) {
@@ -62,6 +63,8 @@ void attend_shared(Executor& ex, const Config& c, int layer, std::span<const Seg
     const auto needed = static_cast<size_t>(ex.pool().threads() * room);
     if (s.partials.size() < needed) s.partials.resize(needed);
     const KvCache& cache = *seg.cache;
+    // A cache of several timelines keeps everything, but each of them sees what the model says.
+    const SeenKeys seen = seg.share != nullptr ? SeenKeys(c, layer) : cache.seen(layer);
     const int64_t work = 2 * (seg.start() + seg.rows) * c.head_dim;
     ex.for_each(seg.rows * heads, work, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
@@ -69,21 +72,21 @@ void attend_shared(Executor& ex, const Config& c, int layer, std::span<const Seg
         const auto head = static_cast<int>(i % heads);
         const float* q = s.q.row(first_row + row) + head * c.head_dim;
         float* out = s.attn.row(first_row + row) + head * c.head_dim;
-        const int64_t last = seg.start() + row + 1;  // a query sees itself
+        const int64_t position = seg.start() + row;
         attend_row(ex.kernels(),
                    {.q = &q,
                     .out = &out,
                     .rows = 1,
                     .head_dim = c.head_dim,
-                    .scale = static_cast<float>(1 / std::sqrt(c.query_pre_attn_scalar)),
-                    .softcap = static_cast<float>(c.attn_logit_softcapping),
+                    .scale = scoring.scale,
+                    .softcap = scoring.softcap,
                     .kv_type = cache.type(),
                     .blocks = cache.blocks(layer).data(),
                     .k_offset = cache.k_offset(head / group),
                     .v_offset = cache.v_offset(head / group),
                     .first_block = cache.first_block(layer),
                     .scratch = ex.scratch(thread)},
-                   ranges, window > 0 ? std::max<int64_t>(0, last - window) : 0, last,
+                   ranges, seen.first(position), position + 1,  // a query sees itself
                    s.partials.data() + thread * room);
       }
     });

@@ -2,12 +2,13 @@
 // way back needs the same scores again, and for texts whose tokens see those after them. A head's
 // queries are taken kQueries at a time, with all the keys that these see.
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "lapidary/error.h"
 
 #include "gemma/model.h"
+#include "gemma/scores.h"
+#include "gemma/seen_keys.h"
 #include "tensor/gemm.h"
 
 namespace lapidary {
@@ -22,18 +23,15 @@ struct Head {
   int64_t rows = 0;
   int64_t head = 0;
   int64_t kv_head = 0;
-  // Keys that a query sees before itself, and after: at most, the ends of the segment are nearer.
-  int64_t before = 0;
-  int64_t after = 0;
+  SeenKeys seen;
 
-  int64_t first_key(int64_t query) const { return std::max<int64_t>(0, query - before); }
-  int64_t end_key(int64_t query) const { return std::min(rows, query + after + 1); }
+  int64_t end_key(int64_t query) const { return seen.end(query, rows); }
 };
 
 struct Shape {
   const Kernels& kernels;
   int64_t head_dim;
-  float scale, softcap;
+  Scoring scoring;
 
   // Columns of head `head` of rows [first, first + count) of the head's segment.
   Strided part(Matrix m, const Head& h, int64_t head, int64_t first, int64_t count) const {
@@ -68,25 +66,17 @@ struct Block {
   Block(const Head& h, int64_t query)
       : first(query),
         count(std::min(kQueries, h.rows - query)),
-        key(h.first_key(query)),
+        key(h.seen.first(query)),
         keys(h.end_key(query + count - 1) - key) {}
 };
 
 // b.scores = capped scores, b.weights = their softmax, with 0 for what is not seen.
 void weigh(const Shape& s, const Head& h, const Block& b, Matrix q, Matrix k, const Scratch& m) {
-  gemm(s.kernels, s.part(q, h, h.head, b.first, b.count),
-       s.part(k, h, h.kv_head, b.key, b.keys).transposed(), {m.scores, b.keys}, Into::kOverwrite,
-       m.products);
-  const int64_t size = b.count * b.keys;
-  for (int64_t i = 0; i < size; ++i) m.scores[i] *= s.scale;
-  if (s.softcap > 0) s.kernels.softcap(m.scores, size, s.softcap);
-  for (int64_t i = 0; i < b.count; ++i) {
-    const int64_t from = h.first_key(b.first + i) - b.key, to = h.end_key(b.first + i) - b.key;
-    float* row = m.weights + i * b.keys;
-    std::fill_n(row, b.keys, 0.0f);
-    std::copy_n(m.scores + i * b.keys + from, to - from, row + from);
-    s.kernels.softmax(row + from, to - from);
-  }
+  score_keys(s.kernels, s.scoring, s.part(q, h, h.head, b.first, b.count),
+             s.part(k, h, h.kv_head, b.key, b.keys), m.scores, m.products);
+  for (int64_t i = 0; i < b.count; ++i)
+    weigh_keys(s.kernels, m.scores + i * b.keys, b.keys, h.seen.first(b.first + i) - b.key,
+               h.end_key(b.first + i) - b.key, m.weights + i * b.keys);
 }
 
 void forward_block(const Shape& s, const Head& h, const Block& b, const State& state,
@@ -124,10 +114,10 @@ void backward_block(const Shape& s, const Head& h, const Block& b, const Kept& k
     double mean = 0;
     for (int64_t j = 0; j < b.keys; ++j) mean += double{w[j]} * ds[j];
     for (int64_t j = 0; j < b.keys; ++j)
-      ds[j] = w[j] * (ds[j] - static_cast<float>(mean)) * s.scale;
-    if (s.softcap > 0)
+      ds[j] = w[j] * (ds[j] - static_cast<float>(mean)) * s.scoring.scale;
+    if (s.scoring.softcap > 0)
       for (int64_t j = 0; j < b.keys; ++j) {
-        const float part = score[j] / s.softcap;
+        const float part = score[j] / s.scoring.softcap;
         ds[j] *= 1 - part * part;
       }
   }
@@ -139,15 +129,12 @@ void backward_block(const Shape& s, const Head& h, const Block& b, const Kept& k
 
 std::vector<Head> heads_of(const Config& c, int layer, std::span<const Segment> batch) {
   std::vector<Head> heads;
-  const bool both_ways = c.use_bidirectional_attention;
   int64_t row = 0;
   for (const Segment& seg : batch) {
     LAPIDARY_CHECK(seg.cache == nullptr, "segments with and without a cache do not mix");
-    int64_t before = seg.rows;
-    if (c.is_sliding(layer)) before = both_ways ? c.sliding_window / 2 : c.sliding_window - 1;
     for (int64_t head = 0; head < c.num_attention_heads; ++head)
       heads.push_back({row, seg.rows, head, head / (c.num_attention_heads / c.num_key_value_heads),
-                       before, both_ways ? before : 0});
+                       SeenKeys(c, layer)});
     row += seg.rows;
   }
   return heads;
@@ -192,9 +179,7 @@ void backward(Executor& ex, const Shape& shape, const std::vector<Head>& heads, 
 
 void attend_within(Executor& ex, const Config& c, int layer, std::span<const Segment> batch,
                    State& s) {
-  const Shape shape{ex.kernels(), c.head_dim,
-                    static_cast<float>(1 / std::sqrt(c.query_pre_attn_scalar)),
-                    static_cast<float>(c.attn_logit_softcapping)};
+  const Shape shape{ex.kernels(), c.head_dim, Scoring(c)};
   const std::vector<Head> heads = heads_of(c, layer, batch);
   int64_t keys = 0;
   struct Task {
@@ -204,7 +189,7 @@ void attend_within(Executor& ex, const Config& c, int layer, std::span<const Seg
   std::vector<Task> tasks;
   for (size_t i = 0; i < heads.size(); ++i) {
     const Head& h = heads[i];
-    keys = std::max(keys, std::min(h.rows, h.before + kQueries + h.after));
+    keys = std::max(keys, std::min(h.rows, h.seen.before + kQueries + h.seen.after));
     for (int64_t query = 0; query < heads[i].rows; query += kQueries) tasks.push_back({i, query});
   }
   ex.reserve_scratch(Scratch::floats(ex.kernels(), keys));

@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <cmath>
 
 #include "gemma/model.h"
+#include "gemma/scores.h"
 
 namespace lapidary {
 
@@ -60,14 +60,15 @@ struct Rows {
 
   Rows(const Config& c, int layer, const Task& task, State& s) {
     const int group = c.num_attention_heads / c.num_key_value_heads;
-    const int64_t window = c.is_sliding(layer) ? c.sliding_window : 0;
+    const SeenKeys& seen = task.segment->cache->seen(layer);
     for (int i = 0; i < task.items; ++i) {
       const int64_t token = (task.first_item + i) / group;
       const int64_t head = task.kv_head * group + (task.first_item + i) % group;
       q[i] = s.q.row(task.first_row + token) + head * c.head_dim;
       out[i] = s.attn.row(task.first_row + token) + head * c.head_dim;
-      last[i] = task.segment->cache->length() + token + 1;  // a query sees itself
-      first[i] = window > 0 ? std::max<int64_t>(0, last[i] - window) : 0;
+      const int64_t position = task.segment->cache->length() + token;
+      first[i] = seen.first(position);
+      last[i] = position + 1;  // a query sees itself
     }
   }
 };
@@ -81,8 +82,8 @@ AttendArgs arguments(const Config& c, int layer, const Task& task, const Rows& r
           .last = rows.last,
           .rows = task.items,
           .head_dim = c.head_dim,
-          .scale = static_cast<float>(1 / std::sqrt(c.query_pre_attn_scalar)),
-          .softcap = static_cast<float>(c.attn_logit_softcapping),
+          .scale = Scoring(c).scale,
+          .softcap = Scoring(c).softcap,
           .kv_type = cache.type(),
           .blocks = cache.blocks(layer).data(),
           .k_offset = cache.k_offset(task.kv_head),
@@ -130,8 +131,7 @@ void attend(Executor& ex, const Config& c, int layer, std::span<const Segment> b
     seg.cache->append(layer, s.k.row(first_row), s.v.row(first_row), seg.rows);
     first_row += seg.rows;
     const int64_t last = seg.cache->length() + seg.rows;
-    const int64_t first =
-        c.is_sliding(layer) ? std::max<int64_t>(0, seg.cache->length() + 1 - c.sliding_window) : 0;
+    const int64_t first = seg.cache->seen(layer).first(seg.cache->length());
     keys = std::max(keys, last - first);
     pieces = std::max(pieces, (last - 1) / kAttendPiece - first / kAttendPiece + 1);
   }

@@ -61,6 +61,10 @@ void Backprop::run_layers(int first, int last, const Watch& watch,
   for (int layer = first; layer < last; ++layer) {
     watch.throw_if_stopped();
     if (after) tape_.record([&after, layer] { after(layer); });
+    if (on_layer_) {
+      on_layer_(layer, false);
+      tape_.record([this, layer] { on_layer_(layer, true); });
+    }
     layer_forward(ex_, config_, weights_.layers[static_cast<size_t>(layer)], layer, segments_,
                   state_);
   }
@@ -87,6 +91,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
   const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, scale);
   watch.throw_if_stopped();
+  if (on_layer_) on_layer_(layers(), true);
   tape_.backward();
 
   const Dropout end = tape_.dropout();

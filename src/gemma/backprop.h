@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lapidary/progress.h"
@@ -67,6 +68,11 @@ class Backprop {
 
   Tape& tape() { return tape_; }
 
+  // A place in run(): a layer that begins its forward pass or, `backward`, is done with its
+  // backward pass; the layer after the last, `backward`, where that begins.
+  using Passing = std::function<void(int layer, bool backward)>;
+  void on_layer(Passing fn) { on_layer_ = std::move(fn); }
+
   // Adds the gradient of scale * loss.nats to whatever is tracked. `after` is called when the
   // gradients of all that a layer has are complete, the last layer first. Throws
   // Error{kInterrupted} between layers.
@@ -95,6 +101,7 @@ class Backprop {
   Tape tape_;
   std::vector<Segment> segments_;
   std::vector<AlignedVector<float>> checkpoints_;  // [groups - 1] of [T, D]
+  Passing on_layer_;
 };
 
 }  // namespace lapidary

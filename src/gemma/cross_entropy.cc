@@ -10,6 +10,10 @@ namespace lapidary {
 namespace {
 
 constexpr int64_t kLogitBytes = int64_t{256} << 20;
+// Logits are read four times: of small vocabularies, few enough rows to stay in a cache, but as
+// many as a product packs at once (gemm.cc), so that sums over rows are the same chains.
+constexpr int64_t kCachedBytes = int64_t{1} << 20;
+constexpr int64_t kFewestRows = 256;
 
 // Logits of some rows become their gradient: scale * (softmax - 1 at the target), through the cap.
 class LogitRows {
@@ -66,7 +70,9 @@ class LogitRows {
 // Rows whose logits are made at once, of `rows`.
 int64_t rows_at_once(const Config& c, int64_t rows) {
   const int64_t row_bytes = int64_t{c.vocab_size} * int64_t{sizeof(float)};
-  return std::min(rows, std::max<int64_t>(1, kLogitBytes / row_bytes));
+  const int64_t cached =
+      std::max(kFewestRows, kCachedBytes / row_bytes / kFewestRows * kFewestRows);
+  return std::min({rows, cached, std::max<int64_t>(1, kLogitBytes / row_bytes)});
 }
 
 }  // namespace

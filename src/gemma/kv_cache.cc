@@ -16,11 +16,6 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 
-// The oldest position that a query at `length` sees in a layer with a window; 0: no window.
-int64_t oldest_seen(int64_t length, int64_t window) {
-  return window > 0 ? std::max<int64_t>(0, length - window + 1) : 0;
-}
-
 }  // namespace
 
 KvBlockPool::~KvBlockPool() {
@@ -55,7 +50,7 @@ KvCache::KvCache(const Config& config, KvType type, std::shared_ptr<KvBlockPool>
       layers_(static_cast<size_t>(config.num_hidden_layers)) {
   LAPIDARY_CHECK(pool_->block_bytes() == block_bytes(config, type), "the pool's block size");
   for (int i = 0; i < config.num_hidden_layers; ++i)
-    if (config.is_sliding(i)) layers_[static_cast<size_t>(i)].window = config.sliding_window;
+    layers_[static_cast<size_t>(i)].seen = SeenKeys(config, i);
 }
 
 int64_t KvCache::block_bytes(const Config& config, KvType type) {
@@ -101,15 +96,16 @@ void KvCache::append(int layer_index, const float* k, const float* v, int64_t n)
 
 void KvCache::pop_front(Layer& layer, int64_t count) {
   if (count <= 0) return;
-  layer.blocks.erase(layer.blocks.begin(), layer.blocks.begin() + count);
-  layer.data.erase(layer.data.begin(), layer.data.begin() + count);
+  const int64_t held = std::min(count, std::ssize(layer.blocks));  // none where none was appended
+  layer.blocks.erase(layer.blocks.begin(), layer.blocks.begin() + held);
+  layer.data.erase(layer.data.begin(), layer.data.begin() + held);
   layer.first_block += count;
 }
 
 void KvCache::release_unseen(int layer_index, int64_t new_length) {
   Layer& layer = layers_[static_cast<size_t>(layer_index)];
   // One block more than the next query needs, so that up to kKvBlock tokens can be trimmed.
-  pop_front(layer, oldest_seen(new_length, layer.window) / kKvBlock - 1 - layer.first_block);
+  pop_front(layer, layer.seen.first(new_length) / kKvBlock - 1 - layer.first_block);
 }
 
 void KvCache::advance(int64_t n) {
@@ -120,7 +116,7 @@ void KvCache::advance(int64_t n) {
 bool KvCache::trim(int64_t length) {
   LAPIDARY_CHECK(length >= 0 && length <= length_, "trim only shortens");
   for (const Layer& layer : layers_)
-    if (layer.first_block * kKvBlock > oldest_seen(length, layer.window)) return false;
+    if (layer.first_block * kKvBlock > layer.seen.first(length)) return false;
   length_ = length;
   for (Layer& layer : layers_) {
     const int64_t end = (length + kKvBlock - 1) / kKvBlock;  // blocks that still hold a position
@@ -156,7 +152,7 @@ Config full_attention_everywhere(Config config) {
 }
 
 int64_t first_needed_block(const Config& config, int layer, int64_t length) {
-  return oldest_seen(length, config.is_sliding(layer) ? config.sliding_window : 0) / kKvBlock;
+  return SeenKeys(config, layer).first(length) / kKvBlock;
 }
 
 int64_t kv_cache_bytes(const Config& config, KvType type, int64_t context) {

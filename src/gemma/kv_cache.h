@@ -16,6 +16,7 @@
 #include "lapidary/config.h"
 #include "lapidary/kv_type.h"
 
+#include "gemma/seen_keys.h"
 #include "kernels/kernels.h"
 
 namespace lapidary {
@@ -67,6 +68,8 @@ class KvCache {
   // For attention: blocks()[b - first_block()] is block b of the layer.
   std::span<const std::byte* const> blocks(int layer) const;
   int64_t first_block(int layer) const { return layers_[static_cast<size_t>(layer)].first_block; }
+  // What of the cache a layer's queries see.
+  const SeenKeys& seen(int layer) const { return layers_[static_cast<size_t>(layer)].seen; }
   int64_t k_offset(int kv_head) const { return kv_head * head_bytes_; }
   int64_t v_offset(int kv_head) const { return (kv_heads_ + kv_head) * head_bytes_; }
 
@@ -77,7 +80,7 @@ class KvCache {
 
  private:
   struct Layer {
-    int64_t window = 0;       // 0: full
+    SeenKeys seen;            // by its queries
     int64_t first_block = 0;  // index of blocks[0]
     std::vector<std::shared_ptr<std::byte>> blocks;
     std::vector<const std::byte*> data;  // blocks[i].get(), for the kernels

@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t kStateBytes = int64_t{40} << 20;  // activations of one chunk, at most
 constexpr int64_t kMaxChunk = 512;
+constexpr int64_t kMostChunk = 8192;  // that may be asked for
 // Measured, see docs/performance.md: of a tokenizer per piece, and what the program takes beside
 // what it had before it loaded anything: stacks of threads, the heap.
 constexpr int64_t kPieceBytes = 120;
@@ -37,8 +38,9 @@ int64_t program_bytes() {
 }
 
 // Tokens that go through the layers together: of a text whose tokens see those after them, all.
-int64_t chunk_rows(const Config& config) {
+int64_t chunk_rows(const Config& config, const EngineOptions& options) {
   if (config.use_bidirectional_attention) return config.max_position_embeddings;
+  if (options.chunk > 0) return options.chunk;
   const int64_t fitting = kStateBytes / State::bytes(config, 1);
   return std::clamp<int64_t>(fitting / 16 * 16, 16, kMaxChunk);
 }
@@ -61,6 +63,10 @@ void check_forecast(const MemoryForecast& need, const std::string& what) {
 
 }  // namespace
 
+const Engine::Impl& inside(const Engine& engine) {
+  return *engine.impl_;
+}
+
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
@@ -68,6 +74,8 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
                                            const EngineOptions& options) {
   if (options.threads < 0) fail_usage("threads: {} is negative", options.threads);
   if (options.threads_batch < 0) fail_usage("threads_batch: {} is negative", options.threads_batch);
+  if (options.chunk < 0 || options.chunk > kMostChunk)
+    fail_usage("chunk: {} given, expected 1 to {} tokens, or 0", options.chunk, kMostChunk);
   program_bytes();  // measured here, whenever it is asked for
   auto impl = std::make_unique<Impl>();
   impl->options = options;
@@ -92,7 +100,7 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
 
   auto engine = std::shared_ptr<Engine>(new Engine(std::move(impl)));
   if (options.check_memory) check_forecast(engine->forecast(options.context), folder.string());
-  engine->impl_->state = std::make_unique<State>(config, chunk_rows(config));
+  engine->impl_->state = std::make_unique<State>(config, chunk_rows(config, options));
   engine->impl_->logits.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
   return engine;
 }
@@ -167,7 +175,7 @@ MemoryForecast Engine::forecast(int64_t context) const {
   forecast.weights = weight_bytes();
   if (!config.use_bidirectional_attention)  // whose texts leave nothing to go on from
     forecast.kv_cache = kv_cache_bytes(config, impl_->kv_type, context);
-  forecast.workspace = State::bytes(config, chunk_rows(config)) +
+  forecast.workspace = State::bytes(config, chunk_rows(config, impl_->options)) +
                        (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
                        (impl_->tokenizer ? impl_->tokenizer->size() * kPieceBytes : 0) +
                        program_bytes() + kBesideBytes;
@@ -176,7 +184,8 @@ MemoryForecast Engine::forecast(int64_t context) const {
   for (const Adapter& adapter : impl_->adapters)
     for (const AdapterMatrix& m : adapter.matrices)
       widest = std::max(widest, m.rank + (m.dora() ? 2 : 1) * (std::ssize(m.b) / m.rank));
-  forecast.adapters = impl_->adapter_bytes() + chunk_rows(config) * widest * int64_t{sizeof(float)};
+  forecast.adapters =
+      impl_->adapter_bytes() + chunk_rows(config, impl_->options) * widest * int64_t{sizeof(float)};
   return forecast;
 }
 

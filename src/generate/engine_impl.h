@@ -91,6 +91,7 @@ struct Session::Impl {
   std::vector<Token> tokens;
   std::vector<float> logits;  // [V] after the last token, or empty
   bool labelled = false;
+  bool other_layer_types = false;    // than the model's
   std::map<int, CacheShare> shares;  // of a labelled session, by label
   Tap tap;
 
@@ -102,6 +103,10 @@ struct Session::Impl {
   Segment segment(std::span<const Token> more, int label);
   void appended(std::span<const Token> more, int label);
 };
+
+// What an engine is made of, for those that look at its weights or run its layers one by one. The
+// executor and the state are whoever's who holds step_mutex.
+const Engine::Impl& inside(const Engine& engine);
 
 // Throws Error{kInput} for an id that does not exist.
 void check_ids(std::span<const Token> ids, int vocabulary);

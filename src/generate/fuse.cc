@@ -21,28 +21,6 @@ struct Update {
   PlannedTensor* tensor;
 };
 
-void add_product(const LowRank& low, int64_t cols, int64_t row, float* values) {
-  for (int64_t k = 0; k < low.rank; ++k) {
-    const float factor = low.scale * low.b[row * low.rank + k];
-    const float* a = low.a + k * cols;
-    for (int64_t i = 0; i < cols; ++i) values[i] += factor * a[i];
-  }
-}
-
-void add_update(const Linear& base, int64_t row, float* values) {
-  const std::vector<float> before(values, values + base.cols);
-  for (const LowRank& low : base.low_rank) {
-    if (low.magnitude == nullptr) {
-      add_product(low, base.cols, row, values);
-      continue;
-    }
-    std::vector<float> sum = before;
-    add_product(low, base.cols, row, sum.data());
-    for (size_t i = 0; i < sum.size(); ++i)
-      values[i] += low.strength * (low.gain(row) * sum[i] - before[i]);
-  }
-}
-
 // The matrices that change, which are to be stored from base + update.
 std::vector<Update> plan_updates(const Model& model, ConversionPlan& plan) {
   std::vector<Update> updates;
@@ -54,8 +32,7 @@ std::vector<Update> plan_updates(const Model& model, ConversionPlan& plan) {
     if (linear->low_rank.empty()) continue;
     tensor.verbatim = false;
     tensor.values = RowSource{matrix->rows, matrix->cols, [linear](int64_t row, float* values) {
-                                best_kernels().dequantize_row(*linear, row, values);
-                                add_update(*linear, row, values);
+                                effective_row(*linear, row, values);
                               }};
     updates.push_back({linear, &tensor});
   }

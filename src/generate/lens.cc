@@ -7,25 +7,29 @@
 namespace lapidary {
 
 void Engine::read_stream(std::span<const float> rows,
-                         const std::function<void(std::span<const float>)>& fn) const {
+                         const std::function<void(int64_t, std::span<const float>)>& fn) const {
   const Config& config = impl_->model.config;
   const int64_t d = config.hidden_size, count = std::ssize(rows) / d;
   LAPIDARY_CHECK(count * d == std::ssize(rows), "whole rows of the residual stream");
   const std::lock_guard lock(impl_->step_mutex);
-  impl_->executor->pool().use(impl_->threads_batch);
+  Executor& ex = *impl_->executor;
+  ex.pool().use(impl_->threads_batch);
   State& state = *impl_->state;
   constexpr int64_t kBytes = int64_t{64} << 20;  // of logits: enough rows that the head is not read
                                                  // more often than it is multiplied with
   const int64_t most = std::clamp<int64_t>(kBytes / (config.vocab_size * int64_t{sizeof(float)}), 1,
                                            state.max_rows());
-  std::vector<float> memory(static_cast<size_t>(std::min(most, count) * config.vocab_size));
   for (int64_t done = 0; done < count; done += most) {
     state.begin(std::min(count - done, most));
     std::copy_n(rows.data() + done * d, state.x.size(), state.x.data);
-    rms_norm(*impl_->executor, state.x, impl_->model.weights.norm, config.rms_norm_eps, state.h);
-    const Matrix logits{memory.data(), state.h.rows, config.vocab_size};
-    head(*impl_->executor, config, impl_->model.weights, state.h, logits);
-    for (int64_t i = 0; i < logits.rows; ++i) fn({logits.row(i), static_cast<size_t>(logits.cols)});
+    rms_norm(ex, state.x, impl_->model.weights.norm, config.rms_norm_eps, state.h);
+    const int64_t n = state.h.rows, vocab = config.vocab_size;
+    const Matrix logits{ex.logits(n * vocab), n, vocab};
+    head(ex, config, impl_->model.weights, state.h, logits);
+    ex.pool().parallel_for(n, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i)
+        fn(done + i, {logits.row(i), static_cast<size_t>(vocab)});
+    });
   }
 }
 

@@ -73,6 +73,18 @@ Session Session::labelled(std::shared_ptr<const Engine> engine, int64_t context)
   return session;
 }
 
+Session Session::with_layer_types(std::shared_ptr<const Engine> engine,
+                                  std::vector<LayerType> types, int64_t context) {
+  Session session(std::move(engine), context);
+  Impl& impl = *session.impl_;
+  Config config = impl.engine->config();
+  LAPIDARY_CHECK(types.size() == config.layer_types.size(), "a type for every layer");
+  config.layer_types = std::move(types);
+  impl.other_layer_types = true;
+  impl.cache = KvCache(config, impl.engine->impl_->kv_type, impl.engine->impl_->kv_pool);
+  return session;
+}
+
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
@@ -92,6 +104,12 @@ std::span<const Token> Session::tokens() const {
 }
 int64_t Session::kv_bytes() const {
   return impl_->cache.bytes();
+}
+std::vector<std::span<const std::byte>> Session::kv_blocks(int layer) const {
+  const auto size = static_cast<size_t>(impl_->engine->impl_->kv_pool->block_bytes());
+  std::vector<std::span<const std::byte>> blocks;
+  for (const std::byte* block : impl_->cache.blocks(layer)) blocks.emplace_back(block, size);
+  return blocks;
 }
 std::span<const float> Session::logits() const {
   return impl_->logits;
@@ -141,7 +159,7 @@ int64_t Session::sync(std::span<const Token> wanted, const Watch& watch) {
 
 int64_t Session::trim(int64_t length, const Watch& watch) {
   LAPIDARY_CHECK(length >= 0 && length <= this->length(), "trim only shortens");
-  LAPIDARY_CHECK(!impl_->labelled, "a labelled session is not trimmed");
+  LAPIDARY_CHECK(!impl_->labelled && !impl_->other_layer_types, "an experiment is not trimmed");
   if (length == this->length()) return 0;
   impl_->logits.clear();
   if (impl_->cache.trim(length)) {

@@ -68,7 +68,7 @@ void expect_metadata(const SafetensorsFile& file, const std::string& key,
 }  // namespace
 
 void Session::snapshot(const std::filesystem::path& path) const {
-  LAPIDARY_CHECK(!impl_->labelled, "a labelled session is not written");
+  LAPIDARY_CHECK(!impl_->labelled && !impl_->other_layer_types, "an experiment is not written");
   const Config& config = engine().config();
   const KvCache& cache = impl_->cache;
   const int64_t row_bytes = kv_row_bytes(cache.type(), config.head_dim);

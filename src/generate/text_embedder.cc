@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "base/text_hash.h"
 #include "io/checkpoint.h"
 #include "tensor/ops.h"
 
@@ -211,8 +212,7 @@ const Engine& TextEmbedder::engine() const {
 }
 
 uint64_t TextEmbedder::fingerprint() const {
-  uint64_t hash = impl_->engine->fingerprint();
-  for (const char c : impl_->prompt) hash = mix64(hash ^ static_cast<unsigned char>(c));
+  uint64_t hash = hash_text(impl_->engine->fingerprint(), impl_->prompt);
   for (const Dense& layer : impl_->layers) {
     hash = mix64(hash ^ static_cast<uint64_t>(layer.linear.rows));
     for (int64_t i = 0; i < layer.linear.bytes(); ++i)

@@ -23,6 +23,8 @@ Json to_json(const Chart& chart) {
           {"y", chart.y_title},
           {"labels", chart.labels},
           {"log", chart.log_y},
+          {"stacked", chart.stacked},
+          {"logX", chart.log_x},
           {"series", series}};
 }
 
@@ -89,6 +91,11 @@ std::string comparison_html(const TextComparison& c) {
       side("B", c.right));
 }
 
+std::string section_html(const HtmlSection& section) {
+  return fmt::format("<section><h2>{}</h2>\n{}</section>\n", html_escape(section.title),
+                     section.html);
+}
+
 }  // namespace
 
 std::string html_escape(std::string_view text) {
@@ -120,11 +127,13 @@ std::string script_json(const Json& value) {
 
 std::string html_page(const Report& report) {
   std::string body = fmt::format("<h1>{}</h1>\n", html_escape(report.title)) + facts_html(report);
+  for (const HtmlSection& section : report.opening) body += section_html(section);
   Json charts = Json::array();
   for (const Chart& chart : report.charts) {
     // The number of bars decides the height; of a line chart it is fixed.
-    const size_t bars =
-        chart.kind == Chart::Kind::kBars ? chart.labels.size() * (chart.series.size() + 1) : 0;
+    const size_t bars = chart.kind != Chart::Kind::kBars ? 0
+                        : chart.stacked                  ? 2 * chart.labels.size()
+                                        : chart.labels.size() * (chart.series.size() + 1);
     body += fmt::format(
         "<figure><figcaption>{}</figcaption><div class=\"chart\" style=\"height:{}rem\">"
         "<canvas role=\"img\" aria-label=\"{}\"></canvas></div></figure>\n",
@@ -134,9 +143,7 @@ std::string html_page(const Report& report) {
   for (const HeatMap& map : report.heat_maps) body += heat_map_html(map);
   if (!report.table.columns.empty()) body += table_html(report.table);
   for (const TextComparison& comparison : report.comparisons) body += comparison_html(comparison);
-  for (const HtmlSection& section : report.sections)
-    body += fmt::format("<section><h2>{}</h2>\n{}</section>\n", html_escape(section.title),
-                        section.html);
+  for (const HtmlSection& section : report.sections) body += section_html(section);
   for (const std::string& note : report.notes)
     body += fmt::format("<p>{}</p>\n", html_escape(note));
   std::string page = fmt::format(

@@ -33,7 +33,9 @@ struct Chart {
   std::string y_title = {};
   std::vector<std::string> labels = {};  // of bars
   std::vector<Series> series = {};
-  bool log_y = false;  // of lines: y is positive, and drawn by its logarithm
+  bool log_y = false;    // of lines: y is positive, and drawn by its logarithm
+  bool log_x = false;    // of lines: the same of x
+  bool stacked = false;  // of bars: the series of a label end to end
 };
 
 // A table of numbers whose cells are tinted by their size; on the page only.
@@ -64,6 +66,7 @@ struct Report {
   std::string title;
   std::vector<std::pair<std::string, std::string>> facts = {};  // name and value
   ReportTable table = {};
+  std::vector<HtmlSection> opening = {};  // after the facts
   std::vector<Chart> charts = {};
   std::vector<HeatMap> heat_maps = {};
   std::vector<TextComparison> comparisons = {};

@@ -1,8 +1,9 @@
 // Sums over the weights of attention as they pass: the figures of attention_study.h.
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <map>
+#include <optional>
+
+#include <fmt/format.h>
 
 #include "lapidary/attention_study.h"
 #include "lapidary/session.h"
@@ -11,37 +12,13 @@
 #include "base/fail.h"
 #include "kernels/kernels.h"
 #include "study/attention_patterns.h"
+#include "study/head_sums.h"
+#include "study/pattern_file.h"
 #include "tensor/gemm.h"
 
 namespace lapidary {
 
 namespace {
-
-// 0, 1, 2-3, 4-7, ...
-size_t distance_bin(int64_t distance) {
-  return static_cast<size_t>(std::bit_width(static_cast<uint64_t>(distance)));
-}
-
-struct HeadSums {
-  double queries = 0, entropy = 0, effective = 0, distance = 0, sink = 0, previous = 0, self = 0;
-  double repeats = 0, duplicate = 0, induction = 0;  // of queries whose token was there before
-  std::vector<double> by_distance;
-
-  void add(const HeadSums& other) {
-    queries += other.queries;
-    entropy += other.entropy;
-    effective += other.effective;
-    distance += other.distance;
-    sink += other.sink;
-    previous += other.previous;
-    self += other.self;
-    repeats += other.repeats;
-    duplicate += other.duplicate;
-    induction += other.induction;
-    by_distance.resize(std::max(by_distance.size(), other.by_distance.size()));
-    for (size_t i = 0; i < other.by_distance.size(); ++i) by_distance[i] += other.by_distance[i];
-  }
-};
 
 // Of a layer, or of one block.
 struct LayerSums {
@@ -62,29 +39,17 @@ struct LayerSums {
   }
 };
 
-double entropy_of(const float* weights, int64_t n) {
-  double entropy = 0;
-  for (int64_t i = 0; i < n; ++i)
-    if (weights[i] > 0) entropy -= double{weights[i]} * std::log(weights[i]);
-  return entropy;
-}
-
 class Study {
  public:
   Study(const Engine& engine, std::span<const Token> tokens, const AttentionOptions& options)
       : config_(engine.config()),
         tokens_(tokens),
         sums_(static_cast<size_t>(config_.num_hidden_layers), LayerSums(heads())),
-        before_(tokens.size(), -1),
+        before_(same_before(tokens)),
         patterns_(
             config_, engine.kv_type(), engine.threads(),
             [this](const PatternBlock& b, int64_t slot) { see(b, static_cast<size_t>(slot)); },
             [this](int layer, int64_t slots) { gather(layer, static_cast<size_t>(slots)); }) {
-    std::map<Token, int64_t> last;
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (const auto found = last.find(tokens[i]); found != last.end()) before_[i] = found->second;
-      last[tokens[i]] = static_cast<int64_t>(i);
-    }
     blocks_.resize(static_cast<size_t>(length() / kPatternQueries + 2), LayerSums(heads()));
     // A power of two up to that of a block, so that blocks do not share a pixel.
     while (scale_ < kPatternQueries && (length() + scale_ - 1) / scale_ > options.picture_size)
@@ -93,6 +58,10 @@ class Study {
     pictures_.resize(sums_.size() * heads() * static_cast<size_t>(size_ * size_));
     if (length() <= options.rollout_tokens)
       rollout_.resize(sums_.size() * tokens.size() * tokens.size());
+    if (const PatternSaving& saving = options.patterns; !saving.file.empty())
+      file_.emplace(saving.file, config_, saving.layers, saving.heads, length(),
+                    Metadata{{"model", engine.folder().filename().string()},
+                             {"fingerprint", fmt::format("{:016x}", engine.fingerprint())}});
   }
 
   Tap tap() {
@@ -104,6 +73,9 @@ class Study {
   }
 
   void fill(AttentionStudy& result) const;
+  void finish_file() {
+    if (file_) file_->finish();
+  }
 
  private:
   size_t heads() const { return static_cast<size_t>(config_.num_attention_heads); }
@@ -117,7 +89,6 @@ class Study {
   }
 
   void see(const PatternBlock& b, size_t slot);
-  void add_head(const PatternBlock& b, int64_t head, HeadSums& sums) const;
   void add_similarity(const PatternBlock& b, LayerSums& sums) const;
   void draw(const PatternBlock& b, int64_t head);
   void roll_out(const PatternBlock& b, LayerSums& sums);
@@ -127,44 +98,14 @@ class Study {
   std::span<const Token> tokens_;
   std::vector<LayerSums> sums_;    // by layer
   std::vector<LayerSums> blocks_;  // of the chunk, by slot
-  std::vector<int64_t> before_;    // the last position that has the same token, or -1
+  std::vector<int64_t> before_;
   int64_t scale_ = 1, size_ = 0;
   std::vector<float> pictures_;  // [layers, heads, size, size]
   std::vector<float> rollout_;   // [layers, T, T], or empty
+  std::optional<PatternFile> file_;
   double seconds_ = 0;
   AttentionPatterns patterns_;
 };
-
-void Study::add_head(const PatternBlock& b, int64_t head, HeadSums& sums) const {
-  sums.by_distance.resize(distance_bin(b.first_query + b.queries) + 1);
-  for (int64_t i = 0; i < b.queries; ++i) {
-    const int64_t query = b.first_query + i;
-    if (query == 0) continue;
-    const float* row = b.row(head, i);
-    const auto weight = [&](int64_t key) {
-      return key >= b.first_key ? row[key - b.first_key] : 0;
-    };
-    const double entropy = entropy_of(row, query + 1 - b.first_key);
-    sums.queries += 1;
-    sums.entropy += entropy;
-    sums.effective += std::exp(entropy);
-    for (int64_t key = b.first_key; key <= query; ++key) {
-      const double w = row[key - b.first_key];
-      sums.distance += w * static_cast<double>(query - key);
-      sums.by_distance[distance_bin(query - key)] += w;
-    }
-    sums.sink += weight(0);
-    sums.previous += weight(query - 1);
-    sums.self += weight(query);
-    int64_t same = before_[static_cast<size_t>(query)];
-    if (same < 0) continue;
-    sums.repeats += 1;
-    for (; same >= 0; same = before_[static_cast<size_t>(same)]) {
-      sums.duplicate += weight(same);
-      if (same + 1 < query) sums.induction += weight(same + 1);
-    }
-  }
-}
 
 void Study::add_similarity(const PatternBlock& b, LayerSums& sums) const {
   const int64_t group = config_.num_attention_heads / config_.num_key_value_heads;
@@ -233,15 +174,17 @@ void Study::see(const PatternBlock& b, size_t slot) {
   LayerSums& sums = blocks_[slot];
   sums = LayerSums(heads());
   for (int64_t head = 0; head < b.heads; ++head) {
-    add_head(b, head, sums.heads[static_cast<size_t>(head)]);
+    sums.heads[static_cast<size_t>(head)].add(b, head, before_);
     draw(b, head);
   }
   add_similarity(b, sums);
   if (!rollout_.empty()) roll_out(b, sums);
+  if (file_) file_->take(b, slot);
 }
 
 void Study::gather(int layer, size_t slots) {
   for (size_t slot = 0; slot < slots; ++slot) sums_[static_cast<size_t>(layer)].add(blocks_[slot]);
+  if (file_) file_->write(layer, slots);
 }
 
 void Study::fill(AttentionStudy& result) const {
@@ -251,20 +194,7 @@ void Study::fill(AttentionStudy& result) const {
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     const LayerSums& sums = sums_[static_cast<size_t>(layer)];
     for (size_t head = 0; head < heads(); ++head) {
-      const HeadSums& s = sums.heads[head];
-      HeadFigures figures{.layer = layer, .head = static_cast<int>(head)};
-      figures.entropy = s.entropy / s.queries;
-      figures.effective_keys = s.effective / s.queries;
-      figures.distance = s.distance / s.queries;
-      figures.sink = s.sink / s.queries;
-      figures.previous = s.previous / s.queries;
-      figures.self = s.self / s.queries;
-      if (s.repeats > 0) {
-        figures.duplicate = s.duplicate / s.repeats;
-        figures.induction = s.induction / s.repeats;
-      }
-      for (const double weight : s.by_distance) figures.by_distance.push_back(weight / s.queries);
-      result.heads.push_back(std::move(figures));
+      result.heads.push_back(sums.heads[head].figures(layer, static_cast<int>(head)));
       const size_t index = static_cast<size_t>(layer) * heads() + head;
       const auto begin = pictures_.begin() + static_cast<int64_t>(index) * size_ * size_;
       result.pictures.push_back({layer, static_cast<int>(head), {begin, begin + size_ * size_}});
@@ -299,6 +229,7 @@ AttentionStudy study_attention(const std::shared_ptr<const Engine>& engine,
   const Stopwatch clock;
   session.append(tokens, watch);
   result.seconds = clock.seconds();
+  study.finish_file();
   study.fill(result);
   return result;
 }

@@ -1,30 +1,23 @@
 #include "study/attention_patterns.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "gemma/scores.h"
+#include "gemma/seen_keys.h"
 #include "kernels/kernels.h"
 #include "kernels/kv_rows.h"
 #include "tensor/gemm.h"
 
 namespace lapidary {
 
-namespace {
-
-// The position of the first key that a query sees.
-int64_t first_seen(const Config& config, int layer, int64_t query) {
-  return config.is_sliding(layer) ? std::max<int64_t>(0, query + 1 - config.sliding_window) : 0;
-}
-
-}  // namespace
-
 AttentionPatterns::AttentionPatterns(const Config& config, KvType type, int threads,
-                                     OnBlock on_block, OnChunk on_chunk)
+                                     OnBlock on_block, OnChunk on_chunk, int64_t first_query)
     : config_(config),
       type_(type),
       pool_(threads),
       on_block_(std::move(on_block)),
       on_chunk_(std::move(on_chunk)),
+      first_query_(first_query),
       keys_(static_cast<size_t>(config.num_hidden_layers)),
       memory_(static_cast<size_t>(threads)) {}
 
@@ -42,7 +35,7 @@ Tap AttentionPatterns::tap() {
 
 void AttentionPatterns::take_keys(const Activation& a) {
   Keys& keys = keys_[static_cast<size_t>(a.layer)];
-  const int64_t unseen = first_seen(config_, a.layer, a.position) - keys.first;
+  const int64_t unseen = SeenKeys(config_, a.layer).first(a.position) - keys.first;
   if (unseen > 0) {
     keys.values.erase(keys.values.begin(), keys.values.begin() + unseen * a.cols);
     keys.first += unseen;
@@ -57,16 +50,18 @@ void AttentionPatterns::take_keys(const Activation& a) {
 
 void AttentionPatterns::weigh_chunk(int layer, int64_t position) {
   const int64_t heads = config_.num_attention_heads, end = position + rows_;
-  const int64_t first_slot = position / kPatternQueries;
+  const int64_t first = std::max(position, first_query_);
+  if (first >= end) return;
+  const int64_t first_slot = first / kPatternQueries;
   const int64_t slots = (end - 1) / kPatternQueries - first_slot + 1;
   pool_.parallel_for(slots, [&](int64_t from, int64_t to, int thread) {
     for (int64_t slot = from; slot < to; ++slot) {
-      const int64_t begin = std::max(position, (first_slot + slot) * kPatternQueries);
+      const int64_t begin = std::max(first, (first_slot + slot) * kPatternQueries);
       const int64_t stop = std::min(end, (first_slot + slot + 1) * kPatternQueries);
       PatternBlock block{.layer = layer,
                          .first_query = begin,
                          .queries = stop - begin,
-                         .first_key = first_seen(config_, layer, begin),
+                         .first_key = SeenKeys(config_, layer).first(begin),
                          .heads = heads};
       block.keys = stop - block.first_key;
       const int64_t size = heads * block.queries * block.keys;
@@ -87,8 +82,8 @@ void AttentionPatterns::weigh(const PatternBlock& block, float* weights, float* 
   const int64_t d = config_.head_dim, q_dim = config_.q_dim(), kv_dim = config_.kv_dim();
   const int64_t group = config_.num_attention_heads / config_.num_key_value_heads;
   const int64_t chunk = keys.first + std::ssize(keys.values) / kv_dim - rows_;  // its position
-  const auto scale = static_cast<float>(1 / std::sqrt(config_.query_pre_attn_scalar));
-  const auto softcap = static_cast<float>(config_.attn_logit_softcapping);
+  const Scoring scoring(config_);
+  const SeenKeys seen(config_, block.layer);
   const int64_t size = block.queries * block.keys;
   for (int64_t head = 0; head < block.heads; ++head) {
     float* scores = weights + head * size;
@@ -96,17 +91,12 @@ void AttentionPatterns::weigh(const PatternBlock& block, float* weights, float* 
                     d, q_dim);
     const Strided k(keys.values.data() + (block.first_key - keys.first) * kv_dim + head / group * d,
                     block.keys, d, kv_dim);
-    gemm(kernels, q, k.transposed(), {scores, block.keys}, Into::kOverwrite, scratch);
-    for (int64_t i = 0; i < size; ++i) scores[i] *= scale;
-    if (softcap > 0) kernels.softcap(scores, size, softcap);
+    score_keys(kernels, scoring, q, k, scores, scratch);
     for (int64_t i = 0; i < block.queries; ++i) {
       const int64_t query = block.first_query + i;
-      const int64_t from = first_seen(config_, block.layer, query) - block.first_key;
-      const int64_t to = query + 1 - block.first_key;
       float* row = scores + i * block.keys;
-      std::fill_n(row, from, 0.0f);
-      kernels.softmax(row + from, to - from);
-      std::fill_n(row + to, block.keys - to, 0.0f);
+      weigh_keys(kernels, row, block.keys, seen.first(query) - block.first_key,
+                 query + 1 - block.first_key, row);
     }
   }
 }

@@ -19,7 +19,7 @@ namespace lapidary {
 // weights on what it does not see are 0.
 struct PatternBlock {
   int layer = 0;
-  int64_t first_query = 0;  // a multiple of kPatternQueries, or where the chunk begins
+  int64_t first_query = 0;  // a multiple of kPatternQueries, or where the chunk or the look begins
   int64_t queries = 0;
   int64_t first_key = 0;
   int64_t keys = 0;
@@ -42,9 +42,9 @@ class AttentionPatterns {
 
   // `type` is that of the engine's cache, to whose precision keys are rounded. Memory: the rotated
   // keys of all layers in f32, of sliding ones as far back as the window, and for each thread a
-  // block of weights.
+  // block of weights. Queries before `first_query` are not weighed.
   AttentionPatterns(const Config& config, KvType type, int threads, OnBlock on_block,
-                    OnChunk on_chunk = {});
+                    OnChunk on_chunk = {}, int64_t first_query = 0);
 
   // For one session, from its beginning on. Refers to this object.
   Tap tap();
@@ -64,6 +64,7 @@ class AttentionPatterns {
   ThreadPool pool_;
   OnBlock on_block_;
   OnChunk on_chunk_;
+  int64_t first_query_;
   std::vector<Keys> keys_;      // by layer
   std::vector<float> queries_;  // of the chunk, [rows, H * d]
   int64_t rows_ = 0;

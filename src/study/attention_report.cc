@@ -140,10 +140,11 @@ Json optional_json(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
-Json head_json(const HeadFigures& h, bool sliding) {
+}  // namespace
+
+nlohmann::ordered_json to_json(const HeadFigures& h) {
   return {{"layer", h.layer},
           {"head", h.head},
-          {"sliding", sliding},
           {"entropy", h.entropy},
           {"effective_keys", h.effective_keys},
           {"distance", h.distance},
@@ -155,12 +156,12 @@ Json head_json(const HeadFigures& h, bool sliding) {
           {"by_distance", h.by_distance}};
 }
 
-}  // namespace
-
 nlohmann::ordered_json to_json(const AttentionStudy& study) {
   Json heads = Json::array(), layers = Json::array();
-  for (const HeadFigures& h : study.heads)
-    heads.push_back(head_json(h, study.layers[static_cast<size_t>(h.layer)].sliding));
+  for (const HeadFigures& h : study.heads) {
+    heads.push_back(to_json(h));
+    heads.back()["sliding"] = study.layers[static_cast<size_t>(h.layer)].sliding;
+  }
   for (const LayerAttention& layer : study.layers)
     layers.push_back({{"layer", layer.layer},
                       {"sliding", layer.sliding},

@@ -9,5 +9,6 @@ namespace lapidary {
 
 Report attention_report(const AttentionStudy& study, const Engine& engine);
 nlohmann::ordered_json to_json(const AttentionStudy& study);
+nlohmann::ordered_json to_json(const HeadFigures& head);
 
 }  // namespace lapidary

@@ -6,6 +6,7 @@
 #include "lapidary/session.h"
 
 #include "base/fail.h"
+#include "base/statistics.h"
 #include "base/thread_pool.h"
 #include "generate/divergence.h"
 
@@ -14,12 +15,6 @@ namespace lapidary {
 namespace {
 
 constexpr int64_t kKeptBytes = int64_t{64} << 20;  // logits that wait for those with the tap
-
-double mean_of(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
 
 }  // namespace
 
@@ -59,10 +54,10 @@ Effect effect_of(const std::shared_ptr<const Engine>& engine, std::span<const To
     watch.throw_if_stopped();
   }
   effect.predicted = std::ssize(nll_before);
-  effect.nll_before = mean_of(nll_before);
-  effect.nll_after = mean_of(nll_after);
-  effect.kld = mean_of(effect.kld_by_token);
-  effect.top1 = mean_of(same);
+  effect.nll_before = mean(nll_before);
+  effect.nll_after = mean(nll_after);
+  effect.kld = mean(effect.kld_by_token);
+  effect.top1 = mean(same);
   return effect;
 }
 

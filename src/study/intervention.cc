@@ -44,15 +44,12 @@ void change_rows(const Intervention& change, const Activation& a) {
   }
 }
 
-}  // namespace
-
-void read_values(Intervention& change, const std::filesystem::path& file, bool mean) {
-  const SafetensorsFile contents = SafetensorsFile::open(file);
+void read_change(Intervention& change, const SafetensorsFile& file, bool mean) {
   const std::string name = change.at.name();
-  const TensorView* tensor = contents.find(name);
-  if (tensor == nullptr) fail("{}: no tensor {}", file.string(), name);
+  const TensorView* tensor = file.find(name);
+  if (tensor == nullptr) fail("{}: no tensor {}", file.path().string(), name);
   const auto complain = [&](const std::string& problem) {
-    fail("{}: tensor {}: {}", file.string(), name, problem);
+    fail("{}: tensor {}: {}", file.path().string(), name, problem);
   };
   if (!is_float(tensor->dtype)) complain("expected floats");
   const auto& shape = tensor->shape;
@@ -66,9 +63,17 @@ void read_values(Intervention& change, const std::filesystem::path& file, bool m
   if (mean) change.values = mean_of_rows(change.values, change.cols);
 }
 
+}  // namespace
+
+void read_values(std::span<Intervention> changes, const std::filesystem::path& file, bool mean) {
+  const SafetensorsFile contents = SafetensorsFile::open(file);
+  for (Intervention& change : changes) read_change(change, contents, mean);
+}
+
 Tap intervening(std::vector<Intervention> changes) {
-  return [changes = std::move(changes)](const Activation& a) {
-    for (const Intervention& change : changes)
+  return [shared = std::make_shared<const std::vector<Intervention>>(std::move(changes))](
+             const Activation& a) {
+    for (const Intervention& change : *shared)
       if (change.at.is(a)) change_rows(change, a);
   };
 }

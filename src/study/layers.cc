@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
-#include "base/thread_pool.h"
 #include "kernels/kernels.h"
+#include "train/spectrum.h"
 
 namespace lapidary {
 
@@ -150,14 +150,11 @@ Eigen::MatrixXf centred_gram(const Rows& rows) {
   return centred * centred.transpose();
 }
 
-double effective_rank(const Eigen::MatrixXf& gram) {
+double rank_of_gram(const Eigen::MatrixXf& gram) {
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXf> solver(gram, Eigen::EigenvaluesOnly);
   const Eigen::ArrayXd variances = solver.eigenvalues().cast<double>().array().max(0);
-  const double total = variances.sum();
-  double entropy = 0;
-  for (const double v : variances)
-    if (v > 0) entropy -= v / total * std::log(v / total);
-  return std::exp(entropy);
+  // Of rows that are all the same too it is 1.
+  return std::max(1.0, effective_rank({variances.data(), static_cast<size_t>(variances.size())}));
 }
 
 double median_of(std::vector<double> values) {
@@ -187,7 +184,7 @@ void Study::fill(LayerStudy& result) const {
     const double most = s.squares.maxCoeff(&largest);
     f.outlier = static_cast<int>(largest);
     f.outlier_ratio = std::sqrt(most / median_of({s.squares.begin(), s.squares.end()}));
-    f.effective_rank = effective_rank(grams[index + 1]);
+    f.effective_rank = rank_of_gram(grams[index + 1]);
     result.layers.push_back(f);
   }
   for (const Eigen::MatrixXf& a : grams) {
@@ -200,62 +197,36 @@ void Study::fill(LayerStudy& result) const {
 
 // A row of logits with its softmax, in f32; sums over it are in double.
 struct Prediction {
-  std::vector<float> logits, p;
+  Eigen::ArrayXf logits, p;
   double log_sum = 0;
-  size_t top = 0;
 
-  explicit Prediction(std::span<const float> row)
-      : logits(row.begin(), row.end()),
-        p(logits),
-        top(static_cast<size_t>(std::ranges::max_element(row) - row.begin())) {
-    log_sum = best_kernels().softmax(p.data(), std::ssize(p));
-    if (!std::isfinite(log_sum)) fail("the logits of a layer's stream are not finite");
+  // Uses the memory that it has.
+  void read(std::span<const float> row) {
+    logits = Eigen::Map<const Eigen::ArrayXf>(row.data(), std::ssize(row));
+    p = logits;
+    log_sum = best_kernels().softmax(p.data(), p.size());
   }
-  size_t size() const { return p.size(); }
-  double entropy() const {
-    double sum = 0;
-    for (size_t i = 0; i < size(); ++i) sum += double{p[i]} * logits[i];
-    return log_sum - sum;
-  }
+  double entropy() const { return log_sum - (p * logits).cast<double>().sum(); }
   // Sum of p ln(p / q).
   double divergence(const Prediction& q) const {
-    double sum = 0;
-    for (size_t i = 0; i < size(); ++i) sum += double{p[i]} * (double{logits[i]} - q.logits[i]);
+    const double sum = (p * (logits - q.logits)).cast<double>().sum();
     return std::max(0.0, sum - (log_sum - q.log_sum));
   }
+  // How many tokens are likelier than this one.
+  int above(Eigen::Index token) const { return (logits > logits[token]).cast<int>().sum(); }
 };
-
-std::vector<Prediction> predictions(const Engine& engine, const Rows& stream) {
-  std::vector<Prediction> list;
-  engine.read_stream({stream.data(), static_cast<size_t>(stream.size())},
-                     [&](std::span<const float> logits) { list.emplace_back(logits); });
-  return list;
-}
 
 // Of one position.
 struct LensRow {
   double entropy, kl, nll, rank, same;
 };
 
-void compare(std::span<const Prediction> final, std::span<const Prediction> list,
-             std::span<const Token> targets, ThreadPool& pool, LensRow* rows) {
-  pool.parallel_for(std::ssize(list), [&](int64_t first, int64_t last, int) {
-    for (int64_t at = first; at < last; ++at) {
-      const auto i = static_cast<size_t>(at);
-      const Prediction& q = list[i];
-      const float target = q.logits[static_cast<size_t>(targets[i])];
-      const auto above = std::ranges::count_if(q.logits, [&](float l) { return l > target; });
-      rows[i] = {q.entropy(), final[i].divergence(q), q.log_sum - target,
-                 static_cast<double>(above), q.top == final[i].top ? 1.0 : 0.0};
-    }
-  });
-}
-
 LensFigures means(std::span<const LensRow> rows) {
   LensFigures f;
   std::vector<double> ranks;
   const double share = 1 / static_cast<double>(rows.size());
   for (const LensRow& row : rows) {
+    if (!std::isfinite(row.nll)) fail("the logits of a layer's stream are not finite");
     f.entropy += share * row.entropy;
     f.kl_to_final += share * row.kl;
     f.target_nll += share * row.nll;
@@ -266,22 +237,34 @@ LensFigures means(std::span<const LensRow> rows) {
   return f;
 }
 
-// A group of positions at a time: their logits are kept, of the model and of one layer.
+// A group of positions at a time, whose final predictions are kept.
 void Study::see_through_lens(const Engine& engine, std::span<const Token> targets,
                              const Watch& watch, LayerStudy& result) const {
-  constexpr size_t kGroup = 32;
-  ThreadPool pool(engine.threads());
+  constexpr size_t kGroup = 64;
   std::vector<std::vector<LensRow>> rows(lens_.size(), std::vector<LensRow>(targets.size()));
+  std::vector<Prediction> final(std::min(targets.size(), kGroup));
+  std::vector<Eigen::Index> top(final.size());
   for (size_t done = 0; done < targets.size(); done += kGroup) {
     const auto group = targets.subspan(done, std::min(kGroup, targets.size() - done));
-    const auto part = [&](const Sample& sample) {
-      return predictions(
-          engine, sample.rows.middleRows(static_cast<Eigen::Index>(done), std::ssize(group)));
+    const auto read = [&](const Sample& sample, const auto& fn) {
+      const auto part = sample.rows.middleRows(static_cast<Eigen::Index>(done), std::ssize(group));
+      engine.read_stream(
+          {part.data(), static_cast<size_t>(part.size())},
+          [&](int64_t i, std::span<const float> logits) { fn(static_cast<size_t>(i), logits); });
     };
-    const std::vector<Prediction> final = part(lens_.back());
+    read(lens_.back(), [&](size_t i, std::span<const float> logits) {
+      final[i].read(logits);
+      final[i].logits.maxCoeff(&top[i]);
+    });
     for (size_t layer = 0; layer < lens_.size(); ++layer) {
       watch.throw_if_stopped();
-      compare(final, part(lens_[layer]), group, pool, rows[layer].data() + done);
+      read(lens_[layer], [&](size_t i, std::span<const float> logits) {
+        thread_local Prediction q;  // megabytes, kept from row to row
+        q.read(logits);
+        rows[layer][done + i] = {
+            q.entropy(), final[i].divergence(q), q.log_sum - double{q.logits[group[i]]},
+            static_cast<double>(q.above(group[i])), q.above(top[i]) == 0 ? 1.0 : 0.0};
+      });
     }
   }
   for (size_t layer = 0; layer < lens_.size(); ++layer)

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 // computes up to a step.
 // The operands are the run's own: see TrainOptions::compute.
 const std::set<std::string> kFree = {"threads",           "save_every", "eval_every",
-                                     "checkpoint_layers", "max_memory", "operands"};
+                                     "checkpoint_layers", "max_memory", "operands",
+                                     "track_memorization"};
 
 void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
   std::vector<std::string> differences;
@@ -97,6 +98,7 @@ OrderedJson to_json(const TrainOptions& o) {
           {"merge_every", o.merge_every},
           {"directions", name_of(o.directions)},
           {"rank_every", o.rank_every},
+          {"track_memorization", o.track_memorization},
           {"operands", o.compute == Compute::kFast ? "bf16" : "f32"},
           {"threads", o.threads},
           {"checkpoint_layers", o.checkpoint_layers},
@@ -199,11 +201,17 @@ void RunFolder::log(const TrainStep& s) {
                       {"tokens", s.tokens},
                       {"peak_rss_bytes", peak_rss_bytes()}};
   if (s.valid_loss) json["valid_loss"] = *s.valid_loss;
+  if (s.memorization) json["memorized_bits"] = s.memorization->bits;
+  if (s.memorization && s.memorization->auc) {
+    json["valid_memorized_bits"] = *s.memorization->valid_bits;
+    json["membership_auc"] = *s.memorization->auc;
+  }
   metrics_ << json.dump() << "\n";
   metrics_.flush();
   if (!metrics_) fail_resource("{}: cannot write", (path_ / "metrics.jsonl").string());
   std::vector<std::pair<std::string_view, double>> scalars;
-  for (const char* key : {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss"})
+  for (const char* key : {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss",
+                          "memorized_bits", "valid_memorized_bits", "membership_auc"})
     if (json.contains(key)) scalars.emplace_back(key, json[key].get<double>());
   events_->add(s.step, scalars);
 }

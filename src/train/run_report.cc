@@ -55,6 +55,18 @@ Points points_of(const std::vector<Json>& lines, const char* key, double scale) 
   return points;
 }
 
+// Where it was tracked.
+void add_memorization(const std::vector<Json>& lines, Report& report) {
+  Chart chart{.title = "Bits of a sequence that are known by heart",
+              .x_title = "step",
+              .y_title = "bits beyond the model before training"};
+  for (const auto& [key, name] :
+       {std::pair("memorized_bits", "training"), std::pair("valid_memorized_bits", "validation")})
+    if (const Points points = points_of(lines, key, 1); !points.empty())
+      chart.series.push_back({.name = name, .points = points});
+  if (!chart.series.empty()) report.charts.push_back(std::move(chart));
+}
+
 std::vector<Json> read_lines(const std::filesystem::path& file) {
   std::vector<Json> lines;
   std::ifstream in(file);
@@ -78,6 +90,7 @@ Report run_report(const std::filesystem::path& run) {
   const Points valid = points_of(lines, "valid_loss", 1);
   if (!valid.empty()) loss.series.push_back({.name = "validation", .points = valid});
   report.charts.push_back(std::move(loss));
+  add_memorization(lines, report);
   for (const Metric& metric : kMetrics) {
     Chart chart{.title = metric.title, .x_title = "step", .y_title = metric.unit};
     chart.series.push_back(

@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "base/rng.h"
+#include "base/text_hash.h"
 #include "text/utf8.h"
 #include "train/data_file.h"
 #include "train/source.h"
@@ -87,7 +88,7 @@ Outcome outcome_of(std::string_view text, const Tokenizer& tokenizer) {
   Outcome outcome{.lines = breaks(text)};
   const std::vector<Token> ids = tokenizer.encode(text);
   outcome.tokens = std::ssize(ids);
-  for (const Token id : ids) outcome.hash = mix64(outcome.hash ^ static_cast<uint64_t>(id));
+  outcome.hash = hash_tokens(outcome.hash, ids);
   return outcome;
 }
 

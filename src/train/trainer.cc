@@ -1,9 +1,12 @@
 // The loop of training.
+#include "train/trainer.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -21,6 +24,7 @@
 #include "train/batches.h"
 #include "train/data.h"
 #include "train/gradients.h"
+#include "train/memorization_track.h"
 #include "train/memory.h"
 #include "train/method.h"
 #include "train/rank_evolution.h"
@@ -63,6 +67,8 @@ void check(const TrainOptions& o) {
     fail_usage("--rank-every: what --dora adds to a matrix is not low-rank factors alone");
   if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
   if (o.rank_every < 0) fail_usage("--rank-every: {} is negative", o.rank_every);
+  if (o.track_memorization < 0)
+    fail_usage("--track-memorization: {} is negative", o.track_memorization);
 }
 
 DataOptions data_options(const TrainOptions& o) {
@@ -149,15 +155,17 @@ Operands operands_of(const TrainOptions& asked, const Kernels& kernels) {
 
 class Trainer {
  public:
-  Trainer(const TrainOptions& options, const Watch& watch)
+  // On `data`, or where that is empty on what the options name.
+  Trainer(const TrainOptions& options, const Watch& watch, TrainingData data = {})
       : o_(begun(options)),
         watch_(watch),
         schedule_(schedule_of(options)),
         model_(load_model(options.model)),
-        tokenizer_(load_tokenizer(options.model)),
         ex_(best_kernels(), options.threads > 0 ? options.threads : cpu_budget().threads()),
-        data_(open_data(options.data, tokenizer_, data_options(options), ex_.pool(),
-                        Watch{{}, watch.stop})),
+        tokenizer_(data.train ? std::nullopt : std::optional(load_tokenizer(options.model))),
+        data_(data.train ? std::move(data)
+                         : open_data(options.data, *tokenizer_, data_options(options), ex_.pool(),
+                                     Watch{{}, watch.stop})),
         memory_(choose_memory(o_, model_)),
         folder_(open_folder(o_, ranks_)),
         operands_(operands_of(options, ex_.kernels())),
@@ -168,6 +176,8 @@ class Trainer {
  private:
   void take_up();
   void choose_parameters();
+  void begin_tracking();
+  void evaluate(TrainStep& done);
   TrainStep step();
   std::vector<Batch> next_batches();
   double gradients(const std::vector<Batch>& batches, int64_t targets);
@@ -175,14 +185,15 @@ class Trainer {
   double valid_loss();
   void save();
   std::vector<StateArray> state();
+  void tell(TrainMoment::Kind kind, int layer = -1);
 
   Ranks ranks_;  // first made, and last to end
   TrainOptions o_;
   const Watch& watch_;
   Schedule schedule_;
   Model model_;
-  Tokenizer tokenizer_;
   Executor ex_;
+  std::optional<Tokenizer> tokenizer_;  // of data that is read from files
   TrainingData data_;
   TrainMemory memory_;
   RunFolder folder_;
@@ -194,7 +205,23 @@ class Trainer {
   std::unique_ptr<Backprop> backprop_;
   std::unique_ptr<RankEvolution> evolution_;  // where asked for
   std::vector<double> cosines_;               // of the last step that it watched
+  std::function<void(const TrainMoment&)> moment_;
+  std::unique_ptr<MemorizationTrack> track_;  // where asked for, on the first rank
 };
+
+void Trainer::tell(TrainMoment::Kind kind, int layer) {
+  if (!moment_) return;
+  TrainMoment moment{.kind = kind, .layer = layer, .step = position_.step + 1};
+  std::set<const std::byte*> known;  // a matrix may be a parameter, and its values part of a state
+  const auto add = [&](std::span<const std::byte> piece) {
+    if (known.insert(piece.data()).second) moment.trained.push_back(piece);
+  };
+  for (const StateArray& array : method_->state()) add(array.bytes);
+  for (const Parameter& p : method_->parameters()) add(std::as_bytes(p.grad));
+  for (const TrainedMatrix& m : method_->matrices()) add(std::as_bytes(m.grad));
+  for (const StateArray& array : optimizer_->state()) moment.optimizer.push_back(array.bytes);
+  moment_(moment);
+}
 
 std::vector<StateArray> Trainer::state() {
   std::vector<StateArray> arrays = method_->state();
@@ -214,6 +241,19 @@ void Trainer::choose_parameters() {
                                          operands_);
   for (const Parameter& p : method_->parameters())
     backprop_->tape().track(p.value.data(), p.size(), p.grad.data());
+  if (!moment_) return;
+  backprop_->on_layer([this](int layer, bool backward) {
+    using Kind = TrainMoment::Kind;
+    const bool loss = layer == model_.config.num_hidden_layers;
+    tell(!backward ? Kind::kForward : loss ? Kind::kLoss : Kind::kBackward, layer);
+  });
+}
+
+// With the weights of before the first step, also in a run that is taken up.
+void Trainer::begin_tracking() {
+  if (o_.track_memorization > 0 && ranks_.first())
+    track_ = std::make_unique<MemorizationTrack>(data_, o_.track_memorization, *backprop_,
+                                                 Watch{{}, watch_.stop});
 }
 
 void Trainer::take_up() {
@@ -224,10 +264,12 @@ void Trainer::take_up() {
     if (position_.data_fingerprint != data_.fingerprint)
       fail("{}: the data is not what the run was begun with", o_.data.string());
     choose_parameters();
+    begin_tracking();
     folder_.restore(state());
   } else {
     position_.data_fingerprint = data_.fingerprint;
     choose_parameters();
+    begin_tracking();
   }
   if (ranks_.first()) folder_.begin_metrics(position_.step);
   batches_ = std::make_unique<BatchStream>(*data_.train, batch_options(o_, ranks_), position_.data);
@@ -309,7 +351,9 @@ TrainStep Trainer::step() {
     fail_resource("step {}: the ranks have other gradients; are their machines and programs alike?",
                   position_.step + 1);
   const double lr = schedule_.lr(position_.step);
+  tell(TrainMoment::Kind::kOptimizer);
   optimizer_->step(method_->parameters(), lr, ex_);
+  tell(TrainMoment::Kind::kEnd);
   if (update && ranks_.first()) cosines_ = update->after_step(ex_.pool());
   method_->end(++position_.step, *optimizer_, ex_);
   position_.data = batches_->position();
@@ -341,6 +385,12 @@ double Trainer::valid_loss() {
   return sums[0] / sums[1];
 }
 
+// What is measured now and then, and at the end.
+void Trainer::evaluate(TrainStep& done) {
+  if (data_.valid) done.valid_loss = valid_loss();
+  if (track_) done.memorization = track_->measure(*backprop_, watch_);
+}
+
 void Trainer::save() {
   if (!ranks_.first()) return;
   folder_.save(position_, state());
@@ -349,6 +399,7 @@ void Trainer::save() {
 
 TrainResult Trainer::run(const TrainEvents& events) {
   if (events.begin && ranks_.first()) events.begin(memory_);
+  moment_ = events.moment;
   take_up();
   TrainResult result;
   result.memory = memory_;
@@ -369,8 +420,11 @@ TrainResult Trainer::run(const TrainEvents& events) {
       throw;
     }
     const bool last = position_.step == o_.iterations;
-    if (data_.valid && (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)))
-      result.valid_loss = done.valid_loss = valid_loss();
+    if (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)) {
+      evaluate(done);
+      result.valid_loss = done.valid_loss;
+      result.memorization = done.memorization;
+    }
     if (ranks_.first()) {
       if (evolution_ && evolution_->due(position_.step))
         folder_.log_ranks(evolution_->measure(position_.step, method_->merges(position_.step),
@@ -396,6 +450,12 @@ TrainResult Trainer::run(const TrainEvents& events) {
 TrainResult train(const TrainOptions& options, const Watch& watch, const TrainEvents& events) {
   check(options);
   return Trainer(options, watch).run(events);
+}
+
+TrainResult train_on(TrainingData data, const TrainOptions& options, const Watch& watch,
+                     const TrainEvents& events) {
+  check(options);
+  return Trainer(options, watch, std::move(data)).run(events);
 }
 
 }  // namespace lapidary

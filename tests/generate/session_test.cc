@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -13,10 +12,9 @@
 #include <gtest/gtest.h>
 
 #include "lapidary/engine.h"
-#include "lapidary/error.h"
 
 #include "base/rng.h"
-#include "base/scratch_folder.h"
+#include "io/test_files.h"
 
 namespace lapidary {
 namespace {
@@ -43,15 +41,6 @@ std::vector<float> copy(std::span<const float> values) {
     if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0)
       return ::testing::AssertionFailure() << "at " << i << ": " << a[i] << " and " << b[i];
   return ::testing::AssertionSuccess();
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 struct Case {

@@ -11,14 +11,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "lapidary/error.h"
 #include "lapidary/session.h"
 
 #include "base/json.h"
-#include "base/scratch_folder.h"
 #include "gemma/load.h"
 #include "io/output_file.h"
 #include "io/safetensors.h"
+#include "io/test_files.h"
 #include "kernels/kernels.h"
 
 namespace lapidary {
@@ -33,15 +32,6 @@ double distance(std::span<const float> a, std::span<const float> b) {
   double squares = 0;
   for (size_t i = 0; i < a.size(); ++i) squares += std::pow(double{a[i]} - b[i], 2);
   return std::isnan(squares) ? INFINITY : std::sqrt(squares);
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 struct GoldenText {

@@ -1,31 +1,24 @@
 // Activations and interventions against HF transformers (tests/golden/README.md).
 #include "lapidary/activations.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "lapidary/score.h"
 #include "lapidary/session.h"
+#include "lapidary/synth.h"
 
-#include "io/safetensors.h"
 #include "io/test_files.h"
+#include "study/golden_models.h"
 
 namespace lapidary {
 namespace {
 
 namespace fs = std::filesystem;
-
-const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
-const fs::path kTiny = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny";
-
-std::vector<float> floats(const TensorView& tensor) {
-  std::vector<float> out(tensor.bytes.size() / sizeof(float));
-  std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
-  return out;
-}
 
 // Root mean square of a - b over that of b.
 double relative_error(std::span<const float> a, std::span<const float> b) {
@@ -49,33 +42,15 @@ std::vector<float> logits_of(const std::shared_ptr<const Engine>& engine,
   return all;
 }
 
-class Activations : public ::testing::TestWithParam<const char*> {
+class Activations : public GoldenModel {
  protected:
-  void SetUp() override {
-    golden.emplace(SafetensorsFile::open(kGolden / GetParam() / "activations.safetensors"));
-    engine = Engine::load(kGolden / GetParam(), {.compute = Compute::kExact, .threads = 2});
-    const TensorView& tensor = *golden->find("ids");
-    ids.resize(tensor.bytes.size() / sizeof(Token));
-    std::memcpy(ids.data(), tensor.bytes.data(), tensor.bytes.size());
-  }
-
   // A change at a point with the values of a tensor that stands for it in another file.
   Intervention change(const std::string& point) {
     return find_interventions(engine->config(), point).at(0);
   }
-
-  std::optional<SafetensorsFile> golden;
-  std::shared_ptr<const Engine> engine;
-  std::vector<Token> ids;
 };
 
-INSTANTIATE_TEST_SUITE_P(Models, Activations,
-                         ::testing::Values("gemma1-mqa", "gemma2-gqa", "gemma3-v5"),
-                         [](const auto& model) {
-                           std::string name = model.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, Activations, kGoldenModels, golden_name);
 
 TEST_P(Activations, AgreeWithTheReferenceAtEveryPoint) {
   ScratchFolder scratch;
@@ -144,8 +119,14 @@ TEST_P(Activations, ReplacingAllOfThemByThoseOfAnotherTextGivesItsLogits) {
   const auto expected = logits_of(engine, other, file.tap());
   file.finish();
   Intervention patch = change(last[0]);
-  read_values(patch, scratch.path() / "other.safetensors", false);
+  read_values({&patch, 1}, scratch.path() / "other.safetensors", false);
   EXPECT_EQ(logits_of(engine, ids, intervening({patch})), expected);
+  Session session(engine);
+  session.set_tap(intervening({patch}));
+  for (size_t at = 0; at < ids.size(); at += 7)  // the same in pieces
+    session.append(std::span(ids).subspan(at, std::min<size_t>(7, ids.size() - at)));
+  EXPECT_TRUE(
+      std::ranges::equal(session.logits(), std::span(expected).last(session.logits().size())));
 }
 
 TEST_P(Activations, AnEffectIsWhatTheLogitsSay) {
@@ -172,6 +153,32 @@ TEST_P(Activations, AnEffectIsWhatTheLogitsSay) {
   EXPECT_NEAR(effect.nll_after, nll[1], 1e-9);
   EXPECT_NEAR(effect.top1, same / static_cast<double>(ids.size() - 1), 1e-12);
   EXPECT_GT(effect.kld, 0);
+  double gain = 0;
+  for (const double g : effect.gain_by_token) gain += g / static_cast<double>(ids.size() - 1);
+  EXPECT_NEAR(gain, nll[1] - nll[0], 1e-9);
+}
+
+// A vocabulary so large that the logits of the text are not all kept at once.
+TEST(Effects, OfATextInPartsAreThoseOfTheWhole) {
+  const ScratchFolder scratch;
+  const fs::path folder = scratch.path() / "m";
+  synthesize(with_overrides(
+                 preset("gemma-3-270m"),
+                 {.layers = 1, .hidden = 32, .ffn = 32, .heads = 1, .kv_heads = 1, .head_dim = 32}),
+             {}, folder);
+  const auto engine = Engine::load(folder, {.compute = Compute::kExact, .threads = 2});
+  const int64_t parts = 90 * int64_t{engine->config().vocab_size} * 4 / (int64_t{64} << 20);
+  ASSERT_GE(parts, 1);
+  std::vector<Token> ids = {2};
+  while (ids.size() < 90) ids.push_back(static_cast<Token>(1000 * ids.size()));
+  const Tap tap = intervening(find_interventions(engine->config(), "blocks.0.hook_mlp_out"));
+  const Effect effect = effect_of(engine, ids, tap);
+  ASSERT_EQ(effect.predicted, 89);
+  Session before(engine), after(engine);
+  after.set_tap(tap);
+  EXPECT_NEAR(effect.nll_before, *score(before, ids).nll, 1e-9);
+  EXPECT_NEAR(effect.nll_after, *score(after, ids).nll, 1e-9);
+  EXPECT_NE(effect.nll_before, effect.nll_after);
 }
 
 TEST(Interventions, TakeAHeadsColumnsAndMeans) {
@@ -195,7 +202,7 @@ TEST(Interventions, TakeAHeadsColumnsAndMeans) {
   session.append(ids);
   file.finish();
   Intervention mean = head;
-  read_values(mean, scratch.path() / "a.safetensors", true);
+  read_values({&mean, 1}, scratch.path() / "a.safetensors", true);
   ASSERT_EQ(std::ssize(mean.values), c.head_dim);
   for (size_t k = 0; k < mean.values.size(); ++k)
     EXPECT_NEAR(mean.values[k], sums[k + static_cast<size_t>(c.head_dim)] / 4, 1e-5);
@@ -214,6 +221,7 @@ TEST(Interventions, SayWhatIsWrong) {
   };
   EXPECT_NE(heads("blocks.0.attn.hook_z:64").find("heads, counted from 0"), std::string::npos);
   EXPECT_NE(heads("blocks.0.hook_resid_post:0").find("has 0 heads"), std::string::npos);
+  EXPECT_NE(heads("blocks.0.attn.hook_k:2").find("has 2 heads"), std::string::npos);
   EXPECT_NE(heads("blocks.0.attn.hook_z:x").find("number of a head"), std::string::npos);
 
   ScratchFolder scratch;
@@ -222,10 +230,14 @@ TEST(Interventions, SayWhatIsWrong) {
   writer.write(std::as_bytes(std::span<const float>(std::vector<float>{1, 2, 3})));
   writer.finish();
   Intervention change = find_interventions(c, "blocks.0.hook_resid_post").at(0);
-  EXPECT_NE(error_of([&] { read_values(change, path, false); }).find("shape [3], expected"),
+  EXPECT_NE(error_of([&] {
+              read_values({&change, 1}, path, false);
+            }).find("shape [3], expected"),
             std::string::npos);
   change = find_interventions(c, "blocks.1.hook_resid_post").at(0);
-  EXPECT_NE(error_of([&] { read_values(change, path, false); }).find("no tensor blocks.1."),
+  EXPECT_NE(error_of([&] {
+              read_values({&change, 1}, path, false);
+            }).find("no tensor blocks.1."),
             std::string::npos);
 }
 

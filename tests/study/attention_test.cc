@@ -1,8 +1,5 @@
 // The weights of attention against HF transformers, and the figures against their definitions.
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <mutex>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -11,16 +8,12 @@
 #include "lapidary/error.h"
 #include "lapidary/session.h"
 
-#include "io/safetensors.h"
+#include "kernels/kv_rows.h"
 #include "study/attention_patterns.h"
+#include "study/golden_models.h"
 
 namespace lapidary {
 namespace {
-
-namespace fs = std::filesystem;
-
-const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
-const fs::path kTiny = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny";
 
 // All weights of a text, [layers][heads, T, T].
 std::vector<std::vector<float>> patterns_of(const std::shared_ptr<const Engine>& engine,
@@ -44,30 +37,18 @@ std::vector<std::vector<float>> patterns_of(const std::shared_ptr<const Engine>&
   return all;
 }
 
-class Patterns : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Models, Patterns,
-                         ::testing::Values("gemma1-mqa", "gemma2-gqa", "gemma3-v5"),
-                         [](const auto& model) {
-                           std::string name = model.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+class Patterns : public GoldenModel {};
+INSTANTIATE_TEST_SUITE_P(Models, Patterns, kGoldenModels, golden_name);
 
 TEST_P(Patterns, AgreeWithTheReferenceWholeAndInPieces) {
-  const auto golden = SafetensorsFile::open(kGolden / GetParam() / "activations.safetensors");
-  const auto engine = Engine::load(kGolden / GetParam(), {.compute = Compute::kExact});
-  const TensorView& tensor = *golden.find("ids");
-  std::vector<Token> ids(tensor.bytes.size() / sizeof(Token));
-  std::memcpy(ids.data(), tensor.bytes.data(), tensor.bytes.size());
   int compared = 0;
   for (const size_t piece : {ids.size(), size_t{5}}) {
     const auto all = patterns_of(engine, ids, piece);
     for (size_t layer = 0; layer < all.size(); ++layer) {
-      const TensorView* expected = golden.find(fmt::format("blocks.{}.attn.hook_pattern", layer));
+      const TensorView* expected = golden->find(fmt::format("blocks.{}.attn.hook_pattern", layer));
       if (expected == nullptr) continue;
-      ASSERT_EQ(expected->bytes.size(), all[layer].size() * sizeof(float));
-      std::vector<float> want(all[layer].size());
-      std::memcpy(want.data(), expected->bytes.data(), expected->bytes.size());
+      const std::vector<float> want = floats(*expected);
+      ASSERT_EQ(want.size(), all[layer].size());
       // Weights are e to the difference of two scores of a few units, each off by some 2^-24 of
       // itself times the roundings of the layers before.
       for (size_t i = 0; i < want.size(); ++i)
@@ -76,6 +57,48 @@ TEST_P(Patterns, AgreeWithTheReferenceWholeAndInPieces) {
     }
   }
   EXPECT_GE(compared, 4);
+}
+
+// Head by head the weights times the values, as the cache has both, are what attention puts out.
+TEST(AttentionPatterns, TimesValuesAreTheOutput) {
+  for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
+    const auto engine =
+        Engine::load(kTiny, {.compute = Compute::kExact, .kv_type = type, .threads = 2});
+    const Config& c = engine->config();
+    ASSERT_EQ(c.num_key_value_heads, 2);
+    std::vector<Token> ids = {2};
+    for (int i = 0; i < 99; ++i) ids.push_back(300 + i * i % 47);  // more than the window
+    const auto all = patterns_of(engine, ids, ids.size());
+    const size_t n = ids.size(), d = static_cast<size_t>(c.head_dim);
+    std::vector<float> values;
+    std::vector<std::byte> stored(static_cast<size_t>(kv_row_bytes(type, c.head_dim)));
+    Session session(engine);
+    session.set_tap([&](const Activation& a) {
+      if (a.point == "attn.hook_v") {
+        values.assign(a.values, a.values + a.rows * a.cols);
+        for (size_t at = 0; at < values.size(); at += d) {
+          store_kv_row(values.data() + at, c.head_dim, type, stored.data());
+          for (int i = 0; i < c.head_dim; ++i)
+            values[at + static_cast<size_t>(i)] = kv_value(stored.data(), c.head_dim, type, i);
+        }
+      }
+      if (a.point != "attn.hook_z") return;
+      double difference = 0, size = 0;
+      for (size_t head = 0; head < 4; ++head)
+        for (size_t query = 0; query < n; ++query) {
+          const float* w = all[static_cast<size_t>(a.layer)].data() + (head * n + query) * n;
+          for (size_t i = 0; i < d; ++i) {
+            double sum = 0;
+            for (size_t key = 0; key <= query; ++key)
+              sum += double{w[key]} * values[(key * 2 + head / 2) * d + i];
+            const double z = a.row(static_cast<int64_t>(query))[head * d + i];
+            difference += (sum - z) * (sum - z), size += z * z;
+          }
+        }
+      EXPECT_LE(std::sqrt(difference / size), 1e-5) << "layer " << a.layer;
+    });
+    session.append(ids);
+  }
 }
 
 // Figures of one head from all its weights, by their definitions.

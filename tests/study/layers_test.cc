@@ -1,8 +1,6 @@
 // Figures of layers against their definitions, and against HF transformers where it has them.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -12,47 +10,26 @@
 #include "lapidary/layer_study.h"
 #include "lapidary/session.h"
 
-#include "io/safetensors.h"
+#include "study/golden_models.h"
 
 namespace lapidary {
 namespace {
 
-namespace fs = std::filesystem;
-
-const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
-
-class Layers : public ::testing::TestWithParam<const char*> {
+class Layers : public GoldenModel {
  protected:
-  void SetUp() override {
-    golden.emplace(SafetensorsFile::open(kGolden / GetParam() / "activations.safetensors"));
-    engine = Engine::load(kGolden / GetParam(), {.compute = Compute::kExact, .threads = 2});
-    const TensorView& tensor = *golden->find("ids");
-    ids.resize(tensor.bytes.size() / sizeof(Token));
-    std::memcpy(ids.data(), tensor.bytes.data(), tensor.bytes.size());
-  }
   // The reference's rows at a point; empty where it kept none.
   std::vector<std::vector<double>> rows(int layer, const char* point) const {
     const TensorView* tensor = golden->find(tap_name(layer, point));
     std::vector<std::vector<double>> list;
     if (tensor == nullptr) return list;
-    std::vector<float> values(tensor->bytes.size() / sizeof(float));
-    std::memcpy(values.data(), tensor->bytes.data(), tensor->bytes.size());
+    const std::vector<float> values = floats(*tensor);
     for (auto at = values.begin(); at != values.end(); at += tensor->shape[1])
       list.emplace_back(at, at + tensor->shape[1]);
     return list;
   }
-
-  std::optional<SafetensorsFile> golden;
-  std::shared_ptr<const Engine> engine;
-  std::vector<Token> ids;
 };
 
-INSTANTIATE_TEST_SUITE_P(Models, Layers, ::testing::Values("gemma1-mqa", "gemma2-gqa", "gemma3-v5"),
-                         [](const auto& model) {
-                           std::string name = model.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, Layers, kGoldenModels, golden_name);
 
 double length_of(const std::vector<double>& row) {
   return std::sqrt(std::inner_product(row.begin(), row.end(), row.begin(), 0.0));
@@ -146,7 +123,7 @@ TEST_P(Layers, TheLensAtTheLastLayerIsTheModelItself) {
   for (const LayerFigures& f : study.layers) parts += f.attention_logit + f.mlp_logit;
   EXPECT_NEAR(parts, study.target_logit, 1e-4 * std::max(1.0, std::abs(parts)));
   if (engine->config().final_logit_softcapping == 0) {
-    EXPECT_NEAR(study.target_logit, relative / n, 1e-4);
+    EXPECT_NEAR(study.target_logit, relative / n, 2e-6);
   }
 }
 

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -318,6 +319,35 @@ TEST_P(TrainRefusalTest, ATargetThatFitsNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lora, TrainRefusalTest, ::testing::Values(TrainMethod::kLora));
+
+TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
+  TrainOptions o = options("whole");
+  o.valid_fraction = 0.3;
+  o.eval_every = 4;
+  o.track_memorization = 2;
+  const TrainResult result = train(o);
+  ASSERT_TRUE(result.memorization.has_value());
+  EXPECT_GT(result.memorization->bits, 0);
+  ASSERT_TRUE(result.memorization->auc.has_value());
+  std::vector<Json> measured;
+  std::ifstream in(o.run / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);)
+    if (Json json = Json::parse(line); json.contains("memorized_bits")) measured.push_back(json);
+  ASSERT_EQ(measured.size(), 2u);
+  EXPECT_LT(measured[0]["memorized_bits"], measured[1]["memorized_bits"]);
+  EXPECT_EQ(measured[1]["memorized_bits"], result.memorization->bits);
+
+  // The reference is the model before the first step, also to a run that is taken up.
+  o.run = folder_.path() / "stopped";
+  std::stop_source stop;
+  TrainEvents events;
+  events.step = [&](const TrainStep& step) {
+    if (step.step == 5) stop.request_stop();
+  };
+  EXPECT_THROW(train(o, Watch{{}, stop.get_token()}, events), Error);
+  o.resume = true;
+  EXPECT_EQ(train(o).memorization->bits, result.memorization->bits);
+}
 
 }  // namespace
 }  // namespace lapidary
