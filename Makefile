@@ -10,8 +10,10 @@
 #                  PRESET=gemma-3-270m, ARGS="-p 128 -n 32"
 #   make interop   compare with transformers and mlx-lm on real shapes (installs them, 6 GB)
 #   make tiny      train the built-in model again, from random weights, on CORPUS=tinyshakespeare.txt
+#   make experiments  the menu of studies, trainings and measurements; MODEL=FOLDER
 #   make experiments-train  compare the ways of training on CORPUS=tinyshakespeare.txt: docs/experiments/training.md
 #   make experiments-isolate  all examples of data/isolation under all conditions: docs/experiments/isolation.md
+#   make experiments-capacity  count the bits that models of 50k to 75k parameters hold: docs/experiments/capacity.md
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
 #   make fuzz      each fuzz target for FUZZ_SECONDS (60)
 #   make install   into PREFIX (/usr/local)
@@ -24,7 +26,7 @@ PRESET ?= gemma-3-270m
 ARGS ?= -p 128 -n 32
 CORPUS ?= tinyshakespeare.txt
 
-.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments-train experiments-isolate check fuzz install clean
+.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments experiments-train experiments-isolate experiments-capacity check fuzz install clean
 .DEFAULT_GOAL := build
 
 setup-build:
@@ -67,11 +69,17 @@ interop: build
 tiny: build
 	@tools/tiny.sh build $(CORPUS)
 
+experiments: build
+	@build/bin/lapidary experiments $(if $(MODEL),-m $(MODEL))
+
 experiments-train: build
 	@python3 tools/experiments_train.py --corpus $(CORPUS)
 
 experiments-isolate: build
 	@python3 tools/experiments_isolation.py
+
+experiments-capacity: build
+	@python3 tools/experiments_capacity.py
 
 check:
 	@tools/setup.sh check

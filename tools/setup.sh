@@ -4,9 +4,9 @@
 # Each list contains the ones before it. Runs apt-get as root, or through sudo.
 set -eu
 
-build="g++ cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev libsimdjson-dev libcli11-dev libedit-dev libjs-chart.js libcurl4-openssl-dev libssl-dev libeigen3-dev libboost-dev libopenmpi-dev ca-certificates"
+build="g++ cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev libsimdjson-dev libcli11-dev libedit-dev libncurses-dev libjs-chart.js libcurl4-openssl-dev libssl-dev libeigen3-dev libboost-dev libopenmpi-dev ca-certificates"
 test="python3 python3-jsonschema libgtest-dev libsentencepiece-dev libsimde-dev npm g++-aarch64-linux-gnu qemu-user openmpi-bin libcpp-httplib-dev"
-check="clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev ccache man-db"
+check="clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev ccache man-db chromium"
 interop="python3-venv"
 
 case "${1:-}" in

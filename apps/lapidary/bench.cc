@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/statistics.h"
 #include "bench_options.h"
+#include "settings.h"
 #include "verbs.h"
 
 namespace lapidary::cli {
@@ -36,6 +37,7 @@ void add_shared(CLI::App& verb, Options& o) {
   add_numbers(verb, "-b,--batch", o.batch, "Sessions that go on together (1)");
   add_numbers(verb, "-t,--threads", o.threads, "Threads (default: one per core)")
       ->envname("LAPIDARY_THREADS");
+  add_settings(verb);
   verb.add_option("-r,--repetitions", o.repetitions, "Repetitions of each test (5)")
       ->type_name("N")
       ->group("Measuring");

@@ -296,6 +296,20 @@ std::string count_text(int64_t number) {
   return digits;
 }
 
+namespace {
+
+// ", 3:20 left", of work that is worth to be waited for elsewhere.
+std::string left_text(double seconds) {
+  constexpr double kWorthSaying = 10;
+  const auto whole = static_cast<int64_t>(seconds);
+  const std::string text =
+      whole < 3600 ? fmt::format("{}:{:02}", whole / 60, whole % 60)
+                   : fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return (seconds < kWorthSaying ? "" : ", " + text + " left") + "\033[K";
+}
+
+}  // namespace
+
 struct ProgressBar::State {
   std::string label;
   Unit unit;
@@ -335,13 +349,14 @@ ProgressFn ProgressBar::fn() {
     const auto share = static_cast<double>(done) / static_cast<double>(total);
     const auto filled =
         static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(width));
+    const double seconds = std::chrono::duration<double>(now - state->start).count();
+    const double speed = static_cast<double>(done - state->first_done) / seconds;
     std::string amount;
-    if (state->unit == Unit::kBytes) {
-      const double seconds = std::chrono::duration<double>(now - state->start).count();
-      const double speed = static_cast<double>(done - state->first_done) / seconds;
+    if (state->unit == Unit::kBytes)
       amount = fmt::format(" of {}, {}/s\033[K", bytes_text(total),
                            bytes_text(static_cast<int64_t>(speed)));
-    }
+    else if (speed > 0)
+      amount = left_text(static_cast<double>(total - done) / speed);
     std::fprintf(stderr, "\r%s [%s%s] %3.0f %%%s", state->label.c_str(),
                  std::string(filled, '#').c_str(), std::string(width - filled, '.').c_str(),
                  100 * share, amount.c_str());

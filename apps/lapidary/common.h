@@ -72,6 +72,7 @@ struct ModelOptions {
   std::string kv_type;
   int threads = 0;
   int threads_batch = 0;
+  int64_t chunk = 0;
   int64_t context = 0;
   bool no_memory_check = false;
   std::vector<std::string> adapters;

@@ -164,8 +164,11 @@ std::string man_page(const CLI::App& app) {
       ".TP\n\\fBLAPIDARY_MODELS\\fR\nThe folder that holds the built\\-in model, tiny.\n"
       ".TP\n\\fBLAPIDARY_ISA\\fR\nThe kernels to use: ref, or one that \\fBlapidary version\\fR "
       "lists.\n"
+      ".TP\n\\fBLAPIDARY_SETTINGS\\fR\nStands in for \\-\\-settings.\n"
       ".TP\n\\fBNO_COLOR\\fR\nIf set, nothing is coloured.\n"
       ".SH FILES\n"
+      ".TP\n\\fI$XDG_CONFIG_HOME/lapidary/settings.json\\fR\n"
+      "What \\fBlapidary tune\\fR found; in ~/.config without the variable.\n"
       ".TP\n\\fI$XDG_STATE_HOME/lapidary/history\\fR\n"
       "What was typed in \\fBlapidary chat\\fR; in ~/.local/state without the variable.\n";
   return text;

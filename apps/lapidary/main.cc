@@ -7,6 +7,7 @@
 
 #include "command_line.h"
 #include "describe.h"
+#include "settings.h"
 #include "verbs.h"
 
 namespace lapidary::cli {
@@ -14,11 +15,11 @@ namespace lapidary::cli {
 namespace {
 
 constexpr void (*kVerbs[])(Program&) = {
-    add_generate, add_chat,       add_score,   add_perplexity, add_compare,
-    add_tokenize, add_detokenize, add_show,    add_synth,      add_convert,
-    add_quantize, add_adapter,    add_fuse,    add_blend,      add_train,
-    add_isolate,  add_study,      add_bench,   add_pull,       add_list,
-    add_rm,       add_cache,      add_version, add_completion, add_help};
+    add_generate,   add_chat,        add_score, add_perplexity, add_compare,  add_tokenize,
+    add_detokenize, add_show,        add_synth, add_convert,    add_quantize, add_adapter,
+    add_fuse,       add_blend,       add_train, add_isolate,    add_study,    add_bench,
+    add_tune,       add_experiments, add_pull,  add_list,       add_rm,       add_cache,
+    add_version,    add_completion,  add_help};
 
 int fail_with(int code, std::string message, const std::string& hint) {
   std::replace(message.begin(), message.end(), '\n', ' ');
@@ -51,6 +52,7 @@ int run(Program& program, int argc, char** argv) {
     app.parse(argc, argv);
     if (app.get_subcommands().empty())
       return fail_with(kBadUsage, "no verb given", "see lapidary --help");
+    take_settings(chosen_verb(app));
     return program.run();
   } catch (const CLI::CallForHelp&) {
     out(chosen_verb(app).help());

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "common.h"
 #include "gemma/load.h"
+#include "settings.h"
 
 namespace lapidary::cli {
 
@@ -26,10 +27,12 @@ void add_model(CLI::App& verb, ModelOptions& o) {
 }
 
 void add_threads(CLI::App& verb, int& threads, const char* group) {
-  verb.add_option("-t,--threads", threads, "Threads (default, and 0: one per physical core)")
+  verb.add_option("-t,--threads", threads,
+                  "Threads (default, and 0: as lapidary tune found, else one per physical core)")
       ->type_name("N")
       ->envname("LAPIDARY_THREADS")
       ->group(group);
+  add_settings(verb);
 }
 
 void add_compute(CLI::App& verb, ModelOptions& o) {
@@ -83,6 +86,11 @@ void add_arithmetic(CLI::App& verb, ModelOptions& o) {
                           "Type of the K/V cache (default: bf16 when fast, f32 when exact)")
               ->group("Model"),
           {"f32", "bf16", "q8", "q4"});
+  verb.add_option("--chunk", o.chunk,
+                  "Tokens of a prompt that go through the layers together (default: up to 512)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{8192}).description(""))
+      ->group("Model");
   verb.add_flag("--no-memory-check", o.no_memory_check,
                 "Load even what is forecast not to fit the memory")
       ->group("Model");
@@ -133,10 +141,16 @@ fs::path model_folder(const ModelOptions& o, const Verbosity& verbosity) {
 
 EngineOptions engine_options(const ModelOptions& o) {
   EngineOptions options;
+  const Settings& tuned = settings();
   options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
-  if (!o.kv_type.empty()) options.kv_type = kv_type_named(o.kv_type);
-  options.threads = o.threads;
-  options.threads_batch = o.threads_batch;
+  if (!o.kv_type.empty())
+    options.kv_type = kv_type_named(o.kv_type);
+  else if (options.compute == Compute::kFast)  // exact means f32
+    options.kv_type = kv_type_named(tuned.kv_type);
+  options.threads = o.threads != 0 ? o.threads : tuned.threads;
+  options.threads_batch =
+      o.threads_batch != 0 || o.threads != 0 ? o.threads_batch : tuned.threads_batch;
+  options.chunk = o.chunk > 0 ? o.chunk : tuned.chunk;
   options.context = o.context;
   options.check_memory = !o.no_memory_check;
   for (const std::string& adapter : o.adapters)

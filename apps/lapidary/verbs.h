@@ -23,6 +23,8 @@ void add_blend(Program& program);
 void add_isolate(Program& program);
 void add_study(Program& program);
 void add_bench(Program& program);
+void add_tune(Program& program);
+void add_experiments(Program& program);
 void add_pull(Program& program);
 void add_list(Program& program);
 void add_rm(Program& program);

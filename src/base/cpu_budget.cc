@@ -1,6 +1,7 @@
 #include "base/cpu_budget.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -17,6 +18,8 @@ namespace lapidary {
 namespace {
 
 namespace fs = std::filesystem;
+
+std::atomic<int> preferred_threads{0};
 
 double quota_v2(const fs::path& group) {
   std::ifstream file(group / "cpu.max");
@@ -93,6 +96,7 @@ double read_cgroup_cores(const fs::path& root, const std::string& self) {
 }
 
 int CpuBudget::threads() const {
+  if (preferred > 0) return std::min(preferred, allowed_cpus);
   const double limit = cgroup_cores > 0 ? std::floor(cgroup_cores) : physical_cores;
   return std::max(1, static_cast<int>(std::min<double>(physical_cores, limit)));
 }
@@ -101,6 +105,7 @@ std::string CpuBudget::explanation() const {
   std::string text =
       fmt::format("{} allowed CPUs, {} physical cores", allowed_cpus, physical_cores);
   if (cgroup_cores > 0) text += fmt::format(", {:g} cores by the control group", cgroup_cores);
+  if (preferred > 0) text += fmt::format(", {} threads preferred", preferred);
   return text;
 }
 
@@ -110,7 +115,12 @@ CpuBudget cpu_budget() {
   const std::set<int> cpus = allowed_cpus();
   return {.allowed_cpus = std::max(1, static_cast<int>(cpus.size())),
           .physical_cores = physical_cores(cpus),
-          .cgroup_cores = read_cgroup_cores("/sys/fs/cgroup", self)};
+          .cgroup_cores = read_cgroup_cores("/sys/fs/cgroup", self),
+          .preferred = preferred_threads};
+}
+
+void prefer_threads(int threads) {
+  preferred_threads = threads;
 }
 
 }  // namespace lapidary

@@ -11,13 +11,19 @@ struct CpuBudget {
   int physical_cores = 1;   // among them; two hardware threads of a core share its units
   double cgroup_cores = 0;  // CPU time that the control groups allow, in cores; 0: no limit
 
-  // One per physical core, at most the whole cores that the control groups allow, at least 1.
+  int preferred = 0;  // by prefer_threads(); 0: nothing
+
+  // What is preferred, as far as there are CPUs for it. Else one per physical core, at most the
+  // whole cores that the control groups allow, at least 1.
   int threads() const;
   // "8 allowed CPUs, 4 physical cores, 2.5 cores by the control group"
   std::string explanation() const;
 };
 
 CpuBudget cpu_budget();
+// From now on cpu_budget() prefers so many threads: a measurement found them to suit the machine
+// better than one per core. 0: nothing.
+void prefer_threads(int threads);
 
 // The least limit among the control group that `self` names (the text of /proc/self/cgroup) and
 // those above it, mounted at `root`; 0: none. Both versions of control groups.

@@ -12,7 +12,7 @@ class Usage(Case):
     def test_help_fits_and_exits_0(self):
         verbs = re.findall(r"^  (\w+) {3,}", self.ok("--help").stdout, re.M)
         self.assertEqual(set(verbs), set("generate chat score perplexity compare tokenize detokenize show synth convert quantize adapter fuse blend train "
-                                         "isolate study bench pull list rm cache version completion help".split()))
+                                         "isolate study bench tune experiments pull list rm cache version completion help".split()))
         for verb in verbs:
             by_flag, by_verb = self.ok(verb, "--help").stdout, self.ok("help", verb).stdout
             self.assertEqual(by_flag, by_verb)

@@ -152,8 +152,9 @@ class Conversions(Case):
         config = json.loads((TINY / "config.json").read_text())
         config |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
         (self.folder / "config.json").write_text(json.dumps(config))
-        for args in (("convert", "--bits", "4", "-o", "/tmp/x"), ("convert", "-o", "/tmp/x.gguf"),
-                     ("quantize", "-o", "/tmp/x")):
+        made = str(self.folder / "made")
+        for args in (("convert", "--bits", "4", "-o", made), ("convert", "-o", made + ".gguf"),
+                     ("quantize", "-o", made)):
             result = run(args[0], self.folder, *args[1:])
             self.assertEqual(result.returncode, 1, result)
             self.assertRegex(result.stderr, "config.json.*(llama|LlamaForCausalLM)")

@@ -19,7 +19,7 @@ needs_model = unittest.skipUnless((TINY / "model.safetensors").exists(), "models
 
 def environment(**more):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("LAPIDARY_") or k == "LAPIDARY_ISA"}
-    return clean | {"LAPIDARY_MODELS": str(SOURCE / "models"), "LAPIDARY_THREADS": "2"} | more
+    return clean | {"LAPIDARY_MODELS": str(SOURCE / "models"), "LAPIDARY_THREADS": "2", "LAPIDARY_SETTINGS": "none"} | more
 
 
 class Case(unittest.TestCase):

@@ -4,7 +4,7 @@ import json
 import struct
 from pathlib import Path
 
-from program import Case, main, needs_model
+from program import SOURCE, TINY, Case, main, needs_model
 
 TEXT = "Once upon a time there was a little fox who lived in a forest."
 
@@ -119,7 +119,97 @@ class Layers(Case):
         self.assertAlmostEqual(figures["embedding_logit"] + added, figures["target_logit"], 2)
         page = (folder / "report.html").read_text()
         self.assertIn("Logit lens", page)
+        self.assertNotIn("matrixMap", page)
         self.refused(2, "is there already", "study", "layers", "-p", TEXT, "-o", str(folder))
+
+    def test_does_what_is_asked_for_besides(self):
+        folder, four = self.folder / "layers", self.folder / "four"
+        self.ok("convert", str(TINY), "-o", str(four), "--bits", "4", "--no-check")
+        printed = self.ok("study", "layers", "-m", str(four), "-p", TEXT, "-o", str(folder), "--ablate", "all", "--spectra",
+                          "--gradients", "--original", str(TINY)).stdout.splitlines()
+        self.assertLessEqual(max(map(len, printed)), 80)
+        figures = json.loads((folder / "layers.json").read_text())
+        layers = len(figures["layers"])
+        ablation = figures["ablation"]
+        self.assertEqual(len(ablation["layers"]), layers)
+        self.assertEqual(len(ablation["heads"]) % layers, 0)
+        # The same as with the change at a tap.
+        zeroed = json.loads(self.ok("study", "activations", "-m", str(four), "-p", TEXT, "--zero", "blocks.2.attn.hook_z:1",
+                                    "--json").stdout)["effect"]
+        head = next(h for h in ablation["heads"] if (h["layer"], h["head"]) == (2, 1))
+        self.assertAlmostEqual(head["nll"], zeroed["nll_changed"], 6)
+        self.assertAlmostEqual(head["change"], zeroed["nll_changed"] - zeroed["nll"], 6)
+        for name in ("spectra", "gradients", "quantization"):
+            matrices = figures[name] if name == "spectra" else figures[name]["matrices"]
+            self.assertEqual(len(matrices), 7 * layers, name)
+        for matrix in figures["quantization"]["matrices"]:
+            self.assertEqual(matrix["own"], matrix["at_4_bits"])
+            self.assertGreater(matrix["own"]["outputs"], 0)
+        self.assertIn("matrixMap", (folder / "report.html").read_text())
+        alone = json.loads(self.ok("study", "layers", "-p", TEXT, "--errors", "--ablate", "layers", "--json").stdout)
+        self.assertIsNone(alone["quantization"]["matrices"][0]["own"])
+        self.assertEqual(alone["ablation"]["heads"], [])
+
+    def test_refuses_what_is_asked_for_besides(self):
+        study = ("study", "layers", "-p", TEXT, "--json")
+        self.refused(2, "--ablate", *study, "--ablate", "everything")
+        golden = str(SOURCE / "tests/golden/gemma2-gqa")
+        self.refused(1, "model.embed_tokens.weight: [4096, 256] and [320, 64]", *study, "--original", golden)
+        self.refused(1, "nowhere", *study, "--original", "no/such/nowhere")
+
+
+@needs_model
+class Diff(Case):
+    def four(self):
+        four = self.folder / "four"
+        self.ok("convert", str(TINY), "-o", str(four), "--bits", "4", "--no-check")
+        return str(four)
+
+    def test_leaves_a_page_and_figures(self):
+        four, folder = self.four(), self.folder / "diff"
+        printed = self.ok("study", "diff", str(TINY), four, "-p", TEXT, "--swap-layers", "-o", str(folder)).stdout
+        figures = json.loads((folder / "diff.json").read_text())
+        self.assertEqual(len(printed.splitlines()), 2 + len(figures["layers"]))
+        self.assertLessEqual(max(map(len, printed.splitlines())), 80)
+        self.assertEqual(len(figures["matrices"]), 7 * len(figures["layers"]))
+        compared = json.loads(self.ok("compare", str(TINY), four, "-p", TEXT, "--json").stdout)
+        self.assertAlmostEqual(figures["kld_mean"], compared["kld_mean"], 6)
+        self.assertAlmostEqual(figures["nll_b"], compared["nll_b"], 6)
+        for layer in figures["layers"]:
+            self.assertGreater(layer["size"], 0.01)
+            self.assertLess(layer["similarity"], 1)
+            self.assertNotEqual(layer["swapped_nll"], figures["nll_a"])
+        page = (folder / "report.html").read_text()
+        self.assertLess(page.index("matrix-map"), page.index("<canvas"))
+        self.assertIn("B expects it less", page)
+        self.assertNotIn("http://", page.replace("http://www.w3.org", ""))
+        self.refused(2, "is there already", "study", "diff", str(TINY), four, "-p", TEXT, "-o", str(folder))
+
+    def test_shows_an_adapter(self):
+        model = str(SOURCE / "tests/golden/gemma3-v5")
+        adapter = str(SOURCE / "tests/golden/adapters/plain")
+        figures = json.loads(
+            self.ok("study", "diff", model, "--adapter", adapter, "--ids", "2,9,17,40,9", "--json").stdout)
+        changed = [m for m in figures["matrices"] if m["size"] > 0]
+        self.assertTrue(changed)
+        self.assertEqual({m["numerical_rank"] for m in changed}, {4})
+        self.assertNotEqual(figures["nll_a"], figures["nll_b"])
+
+    def test_reads_the_built_in_text_without_one(self):
+        said = self.ok("study", "diff", str(TINY), str(TINY), "--json")
+        self.assertIn("the first 512 tokens of the built-in text", said.stderr)
+        figures = json.loads(said.stdout)
+        self.assertEqual(figures["predicted"], 511)
+        self.assertEqual(figures["kld_mean"], 0)
+        self.assertEqual({m["size"] for m in figures["matrices"]}, {0})
+
+    def test_refuses(self):
+        golden = str(SOURCE / "tests/golden/gemma2-gqa")
+        self.refused(1, "model.embed_tokens.weight: [4096, 256] and [320, 64]", "study", "diff", str(TINY), golden, "-p", TEXT)
+        self.refused(2, "1 model given", "study", "diff", str(TINY), "-p", TEXT)
+        self.refused(2, "3 models given", "study", "diff", str(TINY), str(TINY), str(TINY), "-p", TEXT)
+        self.refused(1, "at least two", "study", "diff", str(TINY), str(TINY), "--ids", "2")
+        self.refused(1, "no/such/folder", "study", "diff", str(TINY), "no/such/folder", "-p", TEXT)
 
 
 @needs_model
@@ -150,6 +240,63 @@ class Attention(Case):
         self.assertEqual(figures["tokens"][1:21], figures["tokens"][21:])
         self.assertTrue(all(head["induction"] is not None for head in figures["heads"]))
 
+    def test_saves_patterns(self):
+        out = self.folder / "patterns.safetensors"
+        figures = json.loads(
+            self.ok("study", "attention", "-p", TEXT, "--save-patterns", str(out), "--layers", "0,5", "--heads", "2", "--json").stdout)
+        tensors, metadata = read_safetensors(out)
+        self.assertEqual(set(tensors), {"blocks.0.attn.hook_pattern", "blocks.5.attn.hook_pattern"})
+        self.assertEqual((metadata["heads"], metadata["model"]), ("2", "tiny"))
+        count = len(figures["tokens"])
+        for layer in (0, 5):
+            shape, values = tensors[f"blocks.{layer}.attn.hook_pattern"]
+            self.assertEqual(shape, [1, count, count])
+            head = next(h for h in figures["heads"] if (h["layer"], h["head"]) == (layer, 2))
+            sink = sum(values[query * count] for query in range(1, count)) / (count - 1)
+            self.assertAlmostEqual(sink, head["sink"], 5)
+        study = ("study", "attention", "-p", TEXT, "--json")
+        self.refused(2, "layer 7: the model has 7", *study, "--save-patterns", str(out), "--layers", "7")
+        self.refused(2, "--save-patterns", *study, "--layers", "1")
+        self.refused(1, "no/such", *study, "--save-patterns", "no/such/x.safetensors")
+
+    def test_looks_at_lengths(self):
+        folder = self.folder / "lengths"
+        text = self.folder / "text.txt"
+        text.write_text(TEXT * 12)
+        printed = self.ok("study", "attention", "-f", str(text), "--lengths", "16-64*2", "-o", str(folder)).stdout.splitlines()
+        self.assertLessEqual(max(map(len, printed)), 80)
+        figures = json.loads((folder / "lengths.json").read_text())
+        self.assertEqual(figures["lengths"], [16, 32, 64])
+        self.assertGreater(figures["pieces"], 1)
+        self.assertEqual(len(printed), 1 + len(figures["kinds"]))
+        self.assertEqual([(k["length"], k["sliding"]) for k in figures["kinds"]],
+                         [(length, sliding) for length in (16, 32, 64) for sliding in (True, False)])
+        for kind in figures["kinds"]:
+            self.assertGreater(kind["entropy"]["margin"], 0)
+            self.assertLess(kind["distance"]["mean"], kind["length"])
+        study = ("study", "attention", "-p", TEXT, "--json")
+        self.refused(1, "expected 64 or more", *study, "--lengths", "64")
+        self.refused(2, "made for 2048", *study, "--lengths", "4096")
+        self.refused(2, "--lengths", *study, "--lengths", "x")
+        self.refused(2, "--localize", *study, "--lengths", "16", "--localize")
+        self.refused(2, "take no", *study, "--lengths", "16", "-c", "128")
+
+    def test_makes_layers_local(self):
+        folder, text = self.folder / "localize", self.folder / "text.txt"
+        text.write_text(TEXT * 12)
+        printed = self.ok("study", "attention", "-f", str(text), "--localize", "--piece", "96", "-o", str(folder)).stdout.splitlines()
+        self.assertLessEqual(max(map(len, printed)), 80)
+        figures = json.loads((folder / "localize.json").read_text())
+        self.assertEqual((figures["window"], figures["predicted"]), (64, 31))
+        self.assertEqual([(c["layer"], c["made"]) for c in figures["changes"]],
+                         [(5, "local")] + [(i, "global") for i in (0, 1, 2, 3, 4, 6)] + [(None, "global")])
+        for change in figures["changes"]:
+            self.assertAlmostEqual(change["nll"]["mean"] - figures["nll"]["mean"], change["gain"]["mean"], 9)
+        self.assertIn("layer 5 made local", (folder / "report.html").read_text())
+        self.refused(2, "expected 66 to 2048", "study", "attention", "-f", str(text), "--localize", "--piece", "60", "--json")
+        self.refused(1, "expected 256 or more", "study", "attention", "-p", TEXT, "--localize", "--json")
+        self.refused(2, "--localize", "study", "attention", "-p", TEXT, "--piece", "96", "--json")
+
     def test_refuses(self):
         self.refused(1, "at least two", "study", "layers", "--ids", "2", "--json")
         for study in ("layers", "attention"):
@@ -158,6 +305,52 @@ class Attention(Case):
         self.refused(1, "at least two", "study", "attention", "--ids", "2", "--json")
         self.refused(1, "no/", "study", "attention", "-p", TEXT, "-o", "/proc/no/such")
         self.refused(2, "--random-repeat", "study", "attention", "--random-repeat", "1")
+
+
+class Capacity(Case):
+    TOY = ("--sizes", "3000", "--loads", "0.1,1", "--layers", "1", "--vocabulary", "16", "--length", "16", "--epochs", "20",
+           "--batch-size", "8")
+
+    def test_counts_bits_and_goes_on(self):
+        out = self.folder / "capacity"
+        first = json.loads(self.ok("study", "capacity", *self.TOY, "-o", str(out), "--json").stdout)
+        run = first["runs"][1]
+        self.assertEqual(run["data_bits"], run["sequences"] * 15 * 4)
+        self.assertGreater(run["memorized_bits"], 0)
+        self.assertLess(run["memorized_bits"], run["data_bits"])
+        self.assertEqual(first, json.loads((out / "capacity.json").read_text()))
+        self.assertIn("How many bits models hold", (out / "report.html").read_text())
+        # Everything is there by now, down to the seconds that training took.
+        self.assertEqual(first, json.loads(self.ok("study", "capacity", *self.TOY, "-o", str(out), "--json").stdout))
+
+    def test_says_that_training_was_too_short(self):
+        done = self.ok("study", "capacity", *self.TOY, "-o", str(self.folder / "capacity"))
+        self.assertRegex(done.stdout, r"\d+ parameters: no plateau over training, which brought \+\d")
+        self.assertIn("report.html", done.stderr)
+
+    def test_refuses_what_cannot_be(self):
+        out = ("-o", str(self.folder / "capacity"))
+        self.refused(2, "--loads: they do not ascend", "study", "capacity", "--loads", "3,2", *out)
+        self.refused(2, "5000 parameters are too few", "study", "capacity", "--sizes", "5000", *out)
+        self.ok("study", "capacity", *self.TOY, *out)
+        self.refused(1, "begun with seed 0, now 1", "study", "capacity", *self.TOY, "--seed", "1", *out)
+
+
+@needs_model
+class Memorization(Case):
+    def test_a_model_knows_nothing_beyond_itself(self):
+        for name in ("members", "others"):
+            (self.folder / f"{name}.jsonl").write_text(json.dumps({"text": f"{TEXT} It is of the {name}."}) + "\n")
+        args = ("study", "memorization", "--reference", str(TINY), "--data",
+                str(self.folder / "members.jsonl"), "--held-out", str(self.folder / "others.jsonl"))
+        figures = json.loads(self.ok(*args, "--json").stdout)
+        self.assertEqual(figures["members"]["mean_bits"], 0)
+        self.assertEqual(figures["membership_by_gain"]["auc"], 0.5)
+        out = self.folder / "page"
+        self.assertIn("0.00 bits memorised", self.ok(*args, "-o", str(out)).stdout)
+        self.assertIn("knows by heart", (out / "report.html").read_text())
+        self.refused(2, "is there already", *args, "-o", str(out))
+        self.refused(1, "none.jsonl", *args[:-1], str(self.folder / "none.jsonl"), "--json")
 
 
 if __name__ == "__main__":
