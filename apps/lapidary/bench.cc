@@ -176,6 +176,7 @@ void add_bench(Program& program) {
       program, "curve", "Measure the speed of decoding along the context", setup_curve,
       [](const Options& o) { return run_speed(o, curve_report); }, &bench);
   add_bench_natural(program, bench);
+  add_bench_decode(program, bench);
   add_bench_kernels(program, bench);
   add_bench_limits(program, bench);
   add_bench_peers(program, bench);

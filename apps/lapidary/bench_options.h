@@ -62,6 +62,7 @@ std::vector<int64_t> parse_numbers(const std::vector<std::string>& texts, const 
 void add_bench_limits(Program& program, CLI::App& bench);
 void add_bench_kernels(Program& program, CLI::App& bench);
 void add_bench_natural(Program& program, CLI::App& bench);
+void add_bench_decode(Program& program, CLI::App& bench);
 void add_bench_peers(Program& program, CLI::App& bench);
 
 }  // namespace lapidary::cli

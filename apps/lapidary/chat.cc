@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "decoding.h"
 #include "line_editor.h"
 #include "verbs.h"
 
@@ -21,6 +22,7 @@ struct Options {
   Verbosity verbosity;
   ModelOptions model;
   SamplingFlags sampling;
+  DecodingFlags decoding;
   std::optional<std::string> prompt;
   std::string system;
   int64_t tokens = -1;
@@ -45,6 +47,7 @@ void setup(CLI::App& verb, Options& o) {
       ->allow_extra_args(false)
       ->group("Output");
   add_sampling(verb, o.sampling);
+  add_decoding(verb, o.decoding);
   add_model(verb, o.model);
   add_compute(verb, o.model);
   add_verbosity(verb, o.verbosity);
@@ -77,6 +80,7 @@ class Chat {
     generate_.max_tokens = o.tokens;
     generate_.stop = o.stop;
     generate_.sampling = resolve(o.sampling, *engine);
+    generate_.decode = resolve(o.decoding, *engine, o.model, o.verbosity);
   }
 
   // Sends a message and streams the answer. False when it was interrupted. A message that cannot be
@@ -321,6 +325,7 @@ int run(const Options& o) {
   apply(o.verbosity);
   if (o.tokens < -1) fail_usage("-n: {} given, expected -1 (until the end) or more", o.tokens);
   check(o.sampling);
+  check(o.decoding);
   const auto engine = load_engine(o.model, o.verbosity);
   engine->tokenizer();  // throws without one
   Chat chat(o, engine);

@@ -412,10 +412,13 @@ Json timings_json(const Generation& made, double load_seconds) {
 std::string timings_text(const Generation& made) {
   std::string cached;
   if (made.cached_tokens > 0) cached = fmt::format(", {} of them cached", made.cached_tokens);
+  std::string passes;  // where one did not make one token
+  if (made.forward_passes + 1 != std::ssize(made.tokens) && made.forward_passes > 0)
+    passes = fmt::format(" by {} passes", made.forward_passes);
   return fmt::format(
-      "prompt {} tokens{} in {:.2f} s ({:.1f}/s); made {} in {:.2f} s ({:.1f}/s); {}",
+      "prompt {} tokens{} in {:.2f} s ({:.1f}/s); made {}{} in {:.2f} s ({:.1f}/s); {}",
       made.prompt_tokens, cached, made.prefill_seconds, made.prefill_tokens_per_second(),
-      made.tokens.size(), made.decode_seconds, made.decode_tokens_per_second(),
+      made.tokens.size(), passes, made.decode_seconds, made.decode_tokens_per_second(),
       made.finish_reason == FinishReason::kLength ? "length reached" : name_of(made.finish_reason));
 }
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/system.h"
+#include "decoding.h"
 #include "verbs.h"
 
 namespace lapidary::cli {
@@ -18,6 +19,8 @@ struct Options {
   ModelOptions model;
   TextOptions text;
   SamplingFlags sampling;
+  DecodingFlags decoding;
+  bool show_blocks = false;
   std::optional<int64_t> tokens;
   std::vector<std::string> stop;
   bool ignore_eos = false;
@@ -38,6 +41,10 @@ void setup(CLI::App& verb, Options& o) {
   verb.add_flag("--ignore-eos", o.ignore_eos, "Go on past the end of the answer")->group("Output");
   verb.add_flag("--json", o.json, "Print one JSON document instead of text")->group("Output");
   add_sampling(verb, o.sampling);
+  add_decoding(verb, o.decoding);
+  verb.add_flag("--show-blocks", o.show_blocks,
+                "Show each block after each pass, on stderr (--decode set-block)")
+      ->group("Decoding");
   add_model(verb, o.model);
   add_compute(verb, o.model);
   add_verbosity(verb, o.verbosity);
@@ -49,6 +56,7 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary generate -m ~/models/gemma-3-1b-it -f story.txt --temp 0\n"
       "  lapidary generate -m 1b-4bit --adapter style --adapter facts:0.5 -p \"Dear\"\n"
       "  git diff | lapidary generate -m ~/models/gemma-3-4b-it -n -1 --stop END\n"
+      "  lapidary generate -f report.txt --decode ngram --draft-max 12\n"
       "  lapidary generate --ids 2,651,6037 -n 5 --temp 0 --json");
 }
 
@@ -57,6 +65,9 @@ int run(const Options& o) {
   if (o.tokens && *o.tokens < -1)
     fail_usage("-n: {} given, expected -1 (until the end) or more", *o.tokens);
   check(o.sampling);
+  check(o.decoding);
+  if (o.show_blocks && o.decoding.mode != "set-block")
+    fail_usage("--show-blocks: only with --decode set-block");
   const Input input = read_input(o.text);
   const Stopwatch load_clock;
   const auto engine = load_engine(o.model, o.verbosity);
@@ -65,6 +76,9 @@ int run(const Options& o) {
 
   GenerateOptions options;
   options.sampling = resolve(o.sampling, *engine);
+  options.decode = resolve(o.decoding, *engine, o.model, o.verbosity);
+  if (o.show_blocks)
+    options.on_block = [&](const BlockView& view) { note(block_text(view, *engine)); };
   options.stop = o.stop;
   options.ignore_eos = o.ignore_eos;
   Session session(engine, o.model.context);
@@ -72,7 +86,7 @@ int run(const Options& o) {
   options.max_tokens = o.tokens.value_or(std::min(kDefaultTokens, room));
 
   const Interruption interruption;
-  const bool stream = !o.json && engine->has_tokenizer();
+  const bool stream = !o.json && !o.show_blocks && engine->has_tokenizer();
   Generation made;
   {
     ProgressBar bar("reading the prompt", o.verbosity);
@@ -81,14 +95,19 @@ int run(const Options& o) {
                  Watch{bar.fn(), interruption.token()});
   }
   if (o.json) {
-    out_json({{"prompt_tokens", made.prompt_tokens},
-              {"tokens", made.tokens},
-              {"text", made.text},
-              {"finish_reason", name_of(made.finish_reason)},
-              {"timings", timings_json(made, load_seconds)},
-              {"peak_rss_bytes", peak_rss_bytes()}});
+    Json json = {{"prompt_tokens", made.prompt_tokens},
+                 {"tokens", made.tokens},
+                 {"text", made.text},
+                 {"finish_reason", name_of(made.finish_reason)}};
+    add_passes(json, made);
+    json["timings"] = timings_json(made, load_seconds);
+    json["peak_rss_bytes"] = peak_rss_bytes();
+    out_json(json);
   } else {
-    if (!stream) out(fmt::format("{}", fmt::join(made.tokens, " ")));
+    if (!engine->has_tokenizer())
+      out(fmt::format("{}", fmt::join(made.tokens, " ")));
+    else if (!stream)
+      out(made.text);
     out("\n");
     if (!o.verbosity.quiet)
       note(dim(fmt::format("load {:.2f} s; {}", load_seconds, timings_text(made))));

@@ -74,10 +74,22 @@ Tokenizer load_tokenizer(const std::filesystem::path& model);
 
 // One timeline's part of a step.
 struct StepItem {
+  // Takes f32 [vocab], valid during the call; on the thread that asked for the step.
+  using LogitsFn = std::function<void(int64_t, std::span<const float>)>;
+
   Session* session;
   std::span<const Token> tokens;
-  int label = 0;  // of a labelled session: the timeline in it
+  int label = 0;           // of a labelled session: the timeline in it
+  LogitsFn on_token = {};  // (i, the logits after tokens[i]), in order; none: the last alone
+  // Tokens that may stand after these, at most kMaxBlock: they see each other, whatever their
+  // order, besides all before them, and leave nothing in the session (Set Block Decoding, arXiv
+  // 2509.04185).
+  std::span<const Token> block = {};
+  std::span<const int64_t> block_rows = {};  // of them, those whose logits are wanted; ascending
+  LogitsFn on_block = {};                    // (i, the logits at block[i], of that place itself)
 };
+
+constexpr int64_t kMaxBlock = 64;
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
@@ -112,8 +124,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // session->logits(). Prefill, decoding, and many sessions at once are the same call: the tokens
   // of all items go through the model together, in chunks. A session may come once; its result
   // does not depend on what it shared the step with. Throws Error{kInput}, before anything is
-  // done, when a session's context would overflow or an id is not in the vocabulary, and
-  // Error{kInterrupted} between chunks, with the sessions at a chunk's end.
+  // done, when a session's context would overflow or an id is not in the vocabulary, Error{kUsage}
+  // for a block that is larger than a chunk, and Error{kInterrupted} between chunks, with the
+  // sessions at a chunk's end.
   void step(std::span<const StepItem> items, const Watch& watch = {}) const;
 
   // What a text is about, as a direction [hidden_size]: the residual stream after the first `layer`

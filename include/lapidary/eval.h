@@ -144,11 +144,12 @@ struct EvalPrompt {
   std::string id;
   std::string category;
   std::string text;
+  std::string completion = {};  // the answer, where one is known
 };
 // Factual, reasoning, creative, code and explanation.
 std::vector<EvalPrompt> built_in_prompts();
-// A JSON object per line with "prompt" and, if wanted, "id" and "category"; `name` stands for the
-// file in messages. Throws Error{kInput} naming the line and the field.
+// A JSON object per line with "prompt" and, if wanted, "id", "category" and "completion"; `name`
+// stands for the file in messages. Throws Error{kInput} naming the line and the field.
 std::vector<EvalPrompt> parse_prompts(std::string_view jsonl, const std::string& name);
 
 struct PromptOptions {

@@ -45,4 +45,17 @@ void check_sampler_options(const SamplerOptions& options, int vocab_size);
 Token sample(const SamplerOptions& options, std::span<const float> logits,
              std::span<const Token> timeline, int usable_vocab);
 
+// A token for a place, and how sure the distribution is that it was taken from: that of step 8, and
+// at temperature 0 the softmax of the logits that step 4 finds.
+struct Prediction {
+  Token token = 0;
+  double entropy = 0;     // nats
+  double confidence = 0;  // the largest probability
+  double margin = 0;      // of it over the second largest
+};
+// sample() for the place `position`, before which all of `timeline` need not be known: what is
+// known of it, for the penalties. Costs a pass over the logits in double beside sample()'s.
+Prediction predict(const SamplerOptions& options, std::span<const float> logits,
+                   std::span<const Token> timeline, int64_t position, int usable_vocab);
+
 }  // namespace lapidary

@@ -1,3 +1,5 @@
+#include "eval/prompts.h"
+
 #include <algorithm>
 
 #include "lapidary/chat.h"
@@ -36,15 +38,7 @@ Likeness likeness_of(const PromptPair& pair) {
 Generation answer(PromptModel& model, const EvalPrompt& prompt, const PromptOptions& options,
                   const Watch& watch) {
   const int64_t before = rss_bytes();
-  const Tokenizer& tokenizer = model.engine->tokenizer();
-  std::vector<Token> ids;
-  if (options.chat_format) {
-    const ChatMessage message{"user", prompt.text};
-    ids = encode_chat(tokenizer, {&message, 1});
-  } else {
-    ids = tokenizer.encode(prompt.text);
-    ids.insert(ids.begin(), tokenizer.bos());
-  }
+  const std::vector<Token> ids = prompt_ids(*model.engine, prompt, options.chat_format);
   Session session(model.engine, std::ssize(ids) + options.max_tokens);
   GenerateOptions greedy{.max_tokens = options.max_tokens};
   greedy.sampling.temperature = 0;
@@ -59,6 +53,17 @@ Generation answer(PromptModel& model, const EvalPrompt& prompt, const PromptOpti
 }
 
 }  // namespace
+
+std::vector<Token> prompt_ids(const Engine& engine, const EvalPrompt& prompt, bool chat_format) {
+  const Tokenizer& tokenizer = engine.tokenizer();
+  if (chat_format) {
+    const ChatMessage message{"user", prompt.text};
+    return encode_chat(tokenizer, {&message, 1});
+  }
+  std::vector<Token> ids = tokenizer.encode(prompt.text);
+  ids.insert(ids.begin(), tokenizer.bos());
+  return ids;
+}
 
 double PromptModel::prefill_tokens_per_second() const {
   return rate(prompt_tokens, prefill_seconds);
@@ -99,7 +104,8 @@ std::vector<EvalPrompt> parse_prompts(std::string_view jsonl, const std::string&
     const JsonObject object(json, where);
     EvalPrompt prompt{.id = object.string("id", std::to_string(prompts.size() + 1)),
                       .category = object.string("category", ""),
-                      .text = object.string("prompt")};
+                      .text = object.string("prompt"),
+                      .completion = object.string("completion", "")};
     if (prompt.text.empty()) object.fail_field("prompt", "is empty");
     prompts.push_back(std::move(prompt));
   }

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "lapidary/decoding_eval.h"
 #include "lapidary/eval.h"
 
 #include "bench/reports.h"
@@ -40,5 +41,9 @@ nlohmann::ordered_json prompts_json(const PromptModel& a, const PromptModel& b,
 // The pairs below the models' speed and memory, as a page.
 Report prompts_report(const BenchHost& host, const PromptModel& a, const PromptModel& b,
                       std::span<const PromptPair> pairs);
+
+// Ways of decoding: a table, and speed and passes against what they cost.
+Report decoding_report(const BenchHost& host, const BenchedModel& model,
+                       std::span<const DecodingResult> results);
 
 }  // namespace lapidary

@@ -86,7 +86,7 @@ void attend_shared(Executor& ex, const Config& c, int layer, std::span<const Seg
                     .v_offset = cache.v_offset(head / group),
                     .first_block = cache.first_block(layer),
                     .scratch = ex.scratch(thread)},
-                   ranges, seen.first(position), position + 1,  // a query sees itself
+                   ranges, seen.first(position), seg.seen_end(row),
                    s.partials.data() + thread * room);
       }
     });

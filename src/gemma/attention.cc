@@ -68,7 +68,7 @@ struct Rows {
       out[i] = s.attn.row(task.first_row + token) + head * c.head_dim;
       const int64_t position = task.segment->cache->length() + token;
       first[i] = seen.first(position);
-      last[i] = position + 1;  // a query sees itself
+      last[i] = task.segment->seen_end(token);
     }
   }
 };
@@ -151,7 +151,8 @@ void attend(Executor& ex, const Config& c, int layer, std::span<const Segment> b
       }
     });
   }
-  for (const Segment& seg : batch) seg.cache->release_unseen(layer, seg.cache->length() + seg.rows);
+  for (const Segment& seg : batch)
+    seg.cache->release_unseen(layer, seg.cache->length() + seg.kept());
 }
 
 }  // namespace lapidary

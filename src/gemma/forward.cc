@@ -67,7 +67,7 @@ void forward(Executor& ex, const Config& config, const Weights& weights, float e
   for (int layer = 0; layer < config.num_hidden_layers; ++layer)
     layer_forward(ex, config, weights.layers[static_cast<size_t>(layer)], layer, batch, s);
   for (const Segment& seg : batch)
-    if (seg.cache != nullptr) seg.cache->advance(seg.rows);
+    if (seg.cache != nullptr) seg.cache->advance(seg.kept());
   rms_norm(ex, s.x, weights.norm, config.rms_norm_eps, s.h);
   s.observe(-1, "ln_final.hook_out", s.h);
 }

@@ -111,6 +111,16 @@ void KvCache::release_unseen(int layer_index, int64_t new_length) {
 void KvCache::advance(int64_t n) {
   length_ += n;
   for (int i = 0; i < static_cast<int>(layers_.size()); ++i) release_unseen(i, length_);
+  drop_beyond_end();
+}
+
+void KvCache::drop_beyond_end() {
+  const int64_t end = (length_ + kKvBlock - 1) / kKvBlock;  // of the blocks that hold a position
+  for (Layer& layer : layers_) {
+    const auto left = static_cast<size_t>(std::max<int64_t>(0, end - layer.first_block));
+    layer.blocks.resize(std::min(left, layer.blocks.size()));
+    layer.data.resize(layer.blocks.size());
+  }
 }
 
 bool KvCache::trim(int64_t length) {
@@ -118,12 +128,7 @@ bool KvCache::trim(int64_t length) {
   for (const Layer& layer : layers_)
     if (layer.first_block * kKvBlock > layer.seen.first(length)) return false;
   length_ = length;
-  for (Layer& layer : layers_) {
-    const int64_t end = (length + kKvBlock - 1) / kKvBlock;  // blocks that still hold a position
-    const auto left = static_cast<size_t>(std::max<int64_t>(0, end - layer.first_block));
-    layer.blocks.resize(std::min(left, layer.blocks.size()));
-    layer.data.resize(layer.blocks.size());
-  }
+  drop_beyond_end();
   return true;
 }
 

@@ -55,8 +55,8 @@ class KvCache {
   // Stores keys and values, f32 [n, kv_heads * head_dim] each, at positions length() ... in
   // `layer`.
   void append(int layer, const float* k, const float* v, int64_t n);
-  // After every layer has its n: these positions are part of the timeline now, and sliding layers
-  // let go of what no later query sees.
+  // After every layer has its n, or more: the first n of these positions are part of the timeline
+  // now, the others are gone, and sliding layers let go of what no later query sees.
   void advance(int64_t n);
   // The same for one layer, before advance(): a layer that is done frees memory for the next.
   void release_unseen(int layer, int64_t new_length);
@@ -87,6 +87,7 @@ class KvCache {
   };
   std::byte* writable(Layer& layer, int64_t block);
   void pop_front(Layer& layer, int64_t count);
+  void drop_beyond_end();
 
   int64_t kv_heads_;
   int head_dim_;

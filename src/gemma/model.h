@@ -80,11 +80,17 @@ struct Segment {
   KvCache* cache;
   int64_t rows;
   const CacheShare* share = nullptr;  // of a cache that holds several timelines: this one's part
+  // Of the rows, the last so many see each other, whatever their order, and leave nothing in the
+  // cache: a block of tokens that are not decided yet (arXiv 2509.04185).
+  int64_t block = 0;
 
   // The position of the first row in its timeline.
   int64_t start() const {
     return share != nullptr ? share->length() : cache != nullptr ? cache->length() : 0;
   }
+  // Where in the timeline what a row sees ends: with itself, or with the block that it is in.
+  int64_t seen_end(int64_t row) const { return start() + (row < rows - block ? row + 1 : rows); }
+  int64_t kept() const { return rows - block; }
 };
 
 // Sees activations on their way (lapidary/tap.h): called with the block, or -1, the name of a point

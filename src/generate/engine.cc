@@ -285,29 +285,43 @@ void Engine::Impl::run_chunk(std::span<const Segment> segments, std::span<const 
   }
 }
 
+bool Engine::Impl::take_part(const StepItem& item, int64_t& offset, int64_t& room) const {
+  const auto left = item.tokens.subspan(static_cast<size_t>(offset));
+  const auto part = left.first(std::min(static_cast<size_t>(room), left.size()));
+  const bool last = part.size() == left.size();
+  const bool whole = last && std::ssize(part) + std::ssize(item.block) <= room;
+  const auto block = whole ? item.block : std::span<const Token>();
+  if (!part.empty() || !block.empty())
+    step.parts.push_back({.session = item.session->impl_.get(),
+                          .tokens = part,
+                          .last = last && !part.empty(),
+                          .label = item.label,
+                          .offset = offset,
+                          .item = &item,
+                          .block = block});
+  offset += std::ssize(part);
+  room = whole ? room - std::ssize(part) - std::ssize(block) : 0;
+  return whole;
+}
+
 void Engine::step(std::span<const StepItem> items, const Watch& watch) const {
   const std::lock_guard lock(impl_->step_mutex);
+  const int64_t most = impl_->state->max_rows();
   int64_t total = 0, done = 0;
   for (const StepItem& item : items) {
     LAPIDARY_CHECK(item.session->impl_->engine.get() == this, "a session of another engine");
-    item.session->impl_->check_append(item.tokens, item.label);
-    total += std::ssize(item.tokens);
+    item.session->impl_->check_append(item.tokens, item.label, item.block);
+    if (std::ssize(item.block) > std::min(most, kMaxBlock))
+      fail_usage("a block of {} tokens, expected at most {}", item.block.size(),
+                 std::min(most, kMaxBlock));
+    total += std::ssize(item.tokens) + std::ssize(item.block);
   }
-  auto& parts = impl_->step.parts;
-  for (size_t next = 0, offset = 0; done < total;) {
+  int64_t offset = 0;
+  for (size_t next = 0; done < total;) {
     watch.throw_if_stopped();
-    parts.clear();
-    auto room = static_cast<size_t>(impl_->state->max_rows());
-    while (next < items.size() && room > 0) {
-      const auto left = items[next].tokens.subspan(offset);
-      const auto part = left.first(std::min(room, left.size()));
-      const bool last = part.size() == left.size();
-      if (!part.empty())
-        parts.push_back({items[next].session->impl_.get(), part, last, items[next].label});
-      room -= part.size();
-      offset = last ? 0 : offset + part.size();
-      next += last ? 1 : 0;
-    }
+    impl_->step.parts.clear();
+    for (int64_t room = most; next < items.size() && room > 0;)
+      if (impl_->take_part(items[next], offset, room)) offset = 0, ++next;
     done += impl_->run_parts();
     watch.report(done, total);
   }
@@ -371,7 +385,7 @@ Engine::Impl::TapScope::TapScope(State& state, std::span<const Part> parts) : st
   state_.observer = [parts](int layer, std::string_view point, Matrix values) {
     int64_t row = 0;
     for (const Part& part : parts) {
-      const int64_t rows = std::ssize(part.tokens);
+      const int64_t rows = part.rows();
       if (part.session->tap)
         part.session->tap({.point = point,
                            .layer = layer,
@@ -385,22 +399,35 @@ Engine::Impl::TapScope::TapScope(State& state, std::span<const Part> parts) : st
 }
 
 int64_t Engine::Impl::run_parts() const {
-  auto& [parts, segments, tokens, last_rows, ending] = step;
+  auto& [parts, segments, tokens, rows, wanted] = step;
   segments.clear();
   tokens.clear();
-  last_rows.clear();
-  ending.clear();
+  rows.clear();
+  wanted.clear();
   for (const Part& part : parts) {
-    segments.push_back(part.session->segment(part.tokens, part.label));
+    const int64_t first = std::ssize(tokens), count = std::ssize(part.tokens);
+    const auto want = [&](int64_t row, int64_t index, bool in_block) {
+      rows.push_back(first + row);
+      wanted.push_back({&part, index, in_block});
+    };
+    segments.push_back(part.session->segment(part.tokens, part.label, part.block));
     tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
-    part.session->logits.clear();
-    if (!part.last) continue;
-    last_rows.push_back(std::ssize(tokens) - 1);
-    ending.push_back(part.session);
+    tokens.insert(tokens.end(), part.block.begin(), part.block.end());
+    if (count > 0) part.session->logits.clear();
+    const bool all = part.item != nullptr && part.item->on_token;
+    for (int64_t i = all ? 0 : count - 1; i < count; ++i)
+      if (all || part.last) want(i, i, false);
+    if (part.block.empty()) continue;
+    for (const int64_t i : part.item->block_rows) want(count + i, i, true);
   }
   const TapScope taps(*state, parts);
-  run_chunk(segments, tokens, last_rows, [this](size_t i, std::span<const float> row) {
-    step.ending[i]->logits.assign(row.begin(), row.end());
+  run_chunk(segments, tokens, rows, [this](size_t i, std::span<const float> row) {
+    const auto& [part, index, in_block] = step.wanted[i];
+    if (in_block) return part->item->on_block(index, row);
+    if (part->item != nullptr && part->item->on_token)
+      part->item->on_token(part->offset + index, row);
+    if (part->last && index + 1 == std::ssize(part->tokens))
+      part->session->logits.assign(row.begin(), row.end());
   });
   for (const Part& part : parts) part.session->appended(part.tokens, part.label);
   return std::ssize(tokens);

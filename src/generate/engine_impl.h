@@ -49,13 +49,20 @@ struct Engine::Impl {
                  std::span<const int64_t> rows,
                  const std::function<void(size_t, std::span<const float>)>& fn) const;
 
-  // What one item of a step gives to one chunk.
+  // What one item of a step gives to one chunk: tokens of it, the block after them, or both.
   struct Part {
     Session::Impl* session;
     std::span<const Token> tokens;
-    bool last;  // of the item: its logits are wanted
+    bool last;  // they end with the item's last: its logits are wanted
     int label;
+    int64_t offset = 0;              // of the tokens in the item
+    const StepItem* item = nullptr;  // that wants more logits than those
+    std::span<const Token> block = {};
+    int64_t rows() const { return std::ssize(tokens) + std::ssize(block); }
   };
+  // Appends to step.parts as much of an item from its token `offset` on as goes into `room` rows;
+  // moves both. False when there is more of it.
+  bool take_part(const StepItem& item, int64_t& offset, int64_t& room) const;
   // Shows the sessions' taps, if any has one, their rows of the chunk that follows.
   class TapScope;
   // The same for the parts of a step: extends their tokens and sets their logits. Returns the rows.
@@ -63,11 +70,17 @@ struct Engine::Impl {
 
   // What a step and its chunks put together; kept, so that decoding allocates nothing.
   struct Step {
+    // A row of logits that somebody wants: of tokens[index] of a part, or of its block.
+    struct Wanted {
+      const Part* part;
+      int64_t index;
+      bool in_block;
+    };
     std::vector<Part> parts;
     std::vector<Segment> segments;
     std::vector<Token> tokens;
-    std::vector<int64_t> last_rows;      // of the parts that end their item
-    std::vector<Session::Impl*> ending;  // and their sessions
+    std::vector<int64_t> rows;   // of the chunk, ascending
+    std::vector<Wanted> wanted;  // for each of them
   };
   mutable Step step;  // guarded by step_mutex
 };
@@ -98,9 +111,10 @@ struct Session::Impl {
   Impl(std::shared_ptr<const Engine> e, int64_t c);
   int64_t length(int label) const;  // of its timeline
   // Appends that would not fit, or ids that do not exist, are refused before anything is done.
-  void check_append(std::span<const Token> more, int label = 0) const;
+  void check_append(std::span<const Token> more, int label = 0,
+                    std::span<const Token> block = {}) const;
   // Of a step, and what it leaves behind once the cache has the tokens.
-  Segment segment(std::span<const Token> more, int label);
+  Segment segment(std::span<const Token> more, int label, std::span<const Token> block = {});
   void appended(std::span<const Token> more, int label);
 };
 

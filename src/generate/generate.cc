@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "generate/decode.h"
 #include "generate/stop_matcher.h"
 
 namespace lapidary {
@@ -20,6 +21,7 @@ void check_options(const Session& session, std::span<const Token> prompt,
   if (options.max_tokens < -1)
     fail_usage("max-tokens: {} given, expected -1 (until the end) or more", options.max_tokens);
   check_sampler_options(options.sampling, session.engine().config().vocab_size);
+  check_decode_options(options.decode, session.engine());
   for (const std::string& stop : options.stop)
     if (stop.empty()) fail_usage("stop: a stop string is empty");
   if (!options.stop.empty()) session.engine().tokenizer();  // throws without one
@@ -68,27 +70,33 @@ class AnswerText {
   std::string& text_;
 };
 
-// Fills `made` and says why it ended. The last token is not appended to the session: what follows
-// may be another prompt.
-FinishReason decode(Session& session, const GenerateOptions& options, AnswerText& text,
-                    const Stopwatch& since_call, const std::stop_token& stop, Generation& made) {
-  const Engine& engine = session.engine();
-  const std::vector<Token> ends = options.ignore_eos ? std::vector<Token>{} : end_tokens(engine);
-  const int vocab = engine.config().vocab_size;
-  const int usable = engine.has_tokenizer() ? std::min(vocab, engine.tokenizer().size()) : vocab;
-  while (std::ssize(made.tokens) != options.max_tokens) {
-    const Token id = sample(options.sampling, session.logits(), session.tokens(), usable);
-    made.tokens.push_back(id);
-    if (made.tokens.size() == 1) made.first_token_seconds = since_call.seconds();
-    if (std::find(ends.begin(), ends.end(), id) != ends.end()) return FinishReason::kStop;
-    if (!text.put(id)) return FinishReason::kStop;
-    if (std::ssize(made.tokens) == options.max_tokens) break;
-    if (session.length() == session.context()) break;
-    if (stop.stop_requested()) return FinishReason::kInterrupted;
-    session.append({&id, 1});
+// Puts the tokens of an answer into `made`, until one ends it.
+class Answer : public AnswerSink {
+ public:
+  Answer(const Engine& engine, const GenerateOptions& options, AnswerText& text,
+         const Stopwatch& since_call, Generation& made)
+      : ends_(options.ignore_eos ? std::vector<Token>{} : end_tokens(engine)),
+        most_(options.max_tokens),
+        text_(text),
+        since_call_(since_call),
+        made_(made) {}
+
+  std::optional<FinishReason> put(Token id) override {
+    made_.tokens.push_back(id);
+    if (made_.tokens.size() == 1) made_.first_token_seconds = since_call_.seconds();
+    if (std::ranges::find(ends_, id) != ends_.end()) return FinishReason::kStop;
+    if (!text_.put(id)) return FinishReason::kStop;
+    if (std::ssize(made_.tokens) == most_) return FinishReason::kLength;
+    return std::nullopt;
   }
-  return FinishReason::kLength;
-}
+
+ private:
+  std::vector<Token> ends_;
+  int64_t most_;
+  AnswerText& text_;
+  const Stopwatch& since_call_;
+  Generation& made_;
+};
 
 }  // namespace
 
@@ -127,8 +135,15 @@ Generation generate(Session& session, std::span<const Token> prompt, const Gener
   }
   made.prefill_seconds = clock.seconds();
 
-  AnswerText text(session.engine(), options.stop, on_text, made.text);
-  made.finish_reason = decode(session, options, text, clock, watch.stop, made);
+  const Engine& engine = session.engine();
+  const int vocab = engine.config().vocab_size;
+  const int usable = engine.has_tokenizer() ? std::min(vocab, engine.tokenizer().size()) : vocab;
+  AnswerText text(engine, options.stop, on_text, made.text);
+  Answer answer(engine, options, text, clock, made);
+  const auto decode =
+      options.decode.mode == DecodeMode::kSetBlock ? decode_blocks : decode_in_order;
+  if (options.max_tokens != 0)
+    made.finish_reason = decode(session, options, usable, answer, watch.stop, made);
   if (!text.finish()) made.finish_reason = FinishReason::kStop;
   if (!made.tokens.empty()) made.decode_seconds = clock.seconds() - made.first_token_seconds;
   return made;

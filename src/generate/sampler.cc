@@ -194,25 +194,29 @@ void check_sampler_options(const SamplerOptions& o, int vocab_size) {
   }
 }
 
-Token sample(const SamplerOptions& o, std::span<const float> all_logits,
-             std::span<const Token> timeline, int usable_vocab) {
+namespace {
+
+// Steps 1 to 3. The result lies in `memory` or is what was given.
+std::span<const float> adjusted_logits(const SamplerOptions& o, std::span<const float> all_logits,
+                                       std::span<const Token> timeline, int usable_vocab,
+                                       std::vector<float>& memory) {
   LAPIDARY_CHECK(usable_vocab > 0 && static_cast<size_t>(usable_vocab) <= all_logits.size(),
                  fmt::format("{} of {} logits", usable_vocab, all_logits.size()));
-  std::span<const float> logits = all_logits.first(static_cast<size_t>(usable_vocab));
+  const std::span<const float> logits = all_logits.first(static_cast<size_t>(usable_vocab));
   check_finite(logits);
-  std::vector<float> adjusted;
-  if (!o.logit_bias.empty() || has_penalties(o)) {
-    adjusted.assign(logits.begin(), logits.end());
-    for (const auto& [id, bias] : o.logit_bias) {
-      if (id < 0 || id >= usable_vocab) continue;
-      float& logit = adjusted[static_cast<size_t>(id)];
-      adjust(logit, static_cast<double>(logit) + bias);
-    }
-    if (has_penalties(o)) apply_penalties(o, timeline, adjusted);
-    logits = adjusted;
+  if (o.logit_bias.empty() && !has_penalties(o)) return logits;
+  memory.assign(logits.begin(), logits.end());
+  for (const auto& [id, bias] : o.logit_bias) {
+    if (id < 0 || id >= usable_vocab) continue;
+    float& logit = memory[static_cast<size_t>(id)];
+    adjust(logit, static_cast<double>(logit) + bias);
   }
-  if (o.temperature == 0) return most_likely(logits);
+  if (has_penalties(o)) apply_penalties(o, timeline, memory);
+  return memory;
+}
 
+// Steps 4 to 7, of a temperature that is not 0.
+std::vector<Candidate> candidates_of(const SamplerOptions& o, std::span<const float> logits) {
   const bool cut = o.top_k > 0 && static_cast<size_t>(o.top_k) < logits.size();
   auto candidates =
       cut ? top_candidates(logits, static_cast<size_t>(o.top_k)) : all_candidates(logits);
@@ -220,7 +224,57 @@ Token sample(const SamplerOptions& o, std::span<const float> all_logits,
   if (o.top_p < 1) keep_top_p(candidates, o.top_p, sum);
   if (o.min_p > 0)  // the most likely weighs 1
     std::erase_if(candidates, [&](const Candidate& c) { return c.weight < o.min_p; });
-  return draw(candidates, CounterRng(o.seed).uniform(timeline.size()));
+  return candidates;
+}
+
+// Fills in how sure weights e^x are, the largest of which is 1: x(i) for i in [0, n).
+template <class Fn>
+void judge(Prediction& p, size_t n, Fn&& x) {
+  constexpr float kNothing = -40;  // e^-40 of a quarter million weights is 1e-12 of the largest
+  double sum = 0, weighted = 0;
+  float second = -std::numeric_limits<float>::infinity();
+  bool first = true;  // the largest is met once; its equals are second
+  for (size_t i = 0; i < n; ++i) {
+    const float value = x(i);
+    if (value < kNothing) continue;
+    if (value == 0 && first)
+      first = false;
+    else
+      second = std::max(second, value);
+    const double weight = std::exp(value);
+    sum += weight;
+    weighted += weight * double{value};
+  }
+  p.entropy = std::max(0.0, std::log(sum) - weighted / sum);
+  p.confidence = 1 / sum;
+  p.margin = (1 - std::exp(double{second})) / sum;
+}
+
+}  // namespace
+
+Token sample(const SamplerOptions& o, std::span<const float> all_logits,
+             std::span<const Token> timeline, int usable_vocab) {
+  std::vector<float> memory;
+  const auto logits = adjusted_logits(o, all_logits, timeline, usable_vocab, memory);
+  if (o.temperature == 0) return most_likely(logits);
+  return draw(candidates_of(o, logits), CounterRng(o.seed).uniform(timeline.size()));
+}
+
+Prediction predict(const SamplerOptions& o, std::span<const float> all_logits,
+                   std::span<const Token> timeline, int64_t position, int usable_vocab) {
+  std::vector<float> memory;
+  const auto logits = adjusted_logits(o, all_logits, timeline, usable_vocab, memory);
+  Prediction made;
+  if (o.temperature == 0) {
+    made.token = most_likely(logits);
+    const float highest = logits[static_cast<size_t>(made.token)];
+    judge(made, logits.size(), [&](size_t i) { return logits[i] - highest; });
+    return made;
+  }
+  const std::vector<Candidate> candidates = candidates_of(o, logits);
+  made.token = draw(candidates, CounterRng(o.seed).uniform(static_cast<uint64_t>(position)));
+  judge(made, candidates.size(), [&](size_t i) { return std::log(candidates[i].weight); });
+  return made;
 }
 
 }  // namespace lapidary

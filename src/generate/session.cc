@@ -1,7 +1,6 @@
 #include "lapidary/session.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "base/fail.h"
@@ -15,9 +14,11 @@ Session::Impl::Impl(std::shared_ptr<const Engine> e, int64_t c)
       context(c > 0 ? c : engine->config().max_position_embeddings),
       cache(engine->config(), engine->impl_->kv_type, engine->impl_->kv_pool) {}
 
-Segment Session::Impl::segment(std::span<const Token> more, int label) {
+Segment Session::Impl::segment(std::span<const Token> more, int label,
+                               std::span<const Token> block) {
   LAPIDARY_CHECK(labelled || label == 0, "labels are of labelled sessions");
-  return {&cache, std::ssize(more), labelled ? &shares[label] : nullptr};
+  return {&cache, std::ssize(more) + std::ssize(block), labelled ? &shares[label] : nullptr,
+          std::ssize(block)};
 }
 
 void Session::Impl::appended(std::span<const Token> more, int label) {
@@ -32,14 +33,16 @@ int64_t Session::Impl::length(int label) const {
   return share != shares.end() ? share->second.length() : 0;
 }
 
-void Session::Impl::check_append(std::span<const Token> more, int label) const {
-  const int64_t wanted = length(label) + std::ssize(more);
+void Session::Impl::check_append(std::span<const Token> more, int label,
+                                 std::span<const Token> block) const {
+  const int64_t wanted = length(label) + std::ssize(more) + std::ssize(block);
   if (wanted > context)
     throw Error(ErrorKind::kInput,
                 fmt::format("{} tokens do not fit the context of {}: {} too many", wanted, context,
                             wanted - context),
                 "shorten the prompt or raise the context");
   check_ids(more, engine->config().vocab_size);
+  check_ids(block, engine->config().vocab_size);
 }
 
 void check_ids(std::span<const Token> ids, int vocabulary) {
@@ -124,26 +127,8 @@ std::span<const float> Session::append(std::span<const Token> tokens, const Watc
 void Session::score(std::span<const Token> tokens,
                     const std::function<void(int64_t, std::span<const float>)>& fn,
                     const Watch& watch, int label) {
-  const Engine::Impl& engine = *impl_->engine->impl_;
-  const std::lock_guard lock(engine.step_mutex);
-  impl_->check_append(tokens, label);
-  for (size_t done = 0; done < tokens.size();) {
-    watch.throw_if_stopped();
-    const auto part = tokens.subspan(
-        done, std::min(tokens.size() - done, static_cast<size_t>(engine.state->max_rows())));
-    std::vector<int64_t> rows(part.size());
-    std::iota(rows.begin(), rows.end(), 0);
-    const Segment segment = impl_->segment(part, label);
-    const Engine::Impl::Part tapped{impl_.get(), part, false, label};
-    const Engine::Impl::TapScope taps(*engine.state, {&tapped, 1});
-    engine.run_chunk({&segment, 1}, part, rows, [&](size_t i, std::span<const float> logits) {
-      fn(static_cast<int64_t>(done + i), logits);
-      if (i + 1 == part.size()) impl_->logits.assign(logits.begin(), logits.end());
-    });
-    impl_->appended(part, label);
-    done += part.size();
-    watch.report(static_cast<int64_t>(done), std::ssize(tokens));
-  }
+  const StepItem item{.session = this, .tokens = tokens, .label = label, .on_token = fn};
+  impl_->engine->step({&item, 1}, watch);
 }
 
 int64_t Session::sync(std::span<const Token> wanted, const Watch& watch) {

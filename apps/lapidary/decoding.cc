@@ -1,0 +1,135 @@
+#include "decoding.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "lapidary/log.h"
+
+#include "base/fail.h"
+
+namespace lapidary::cli {
+
+namespace {
+
+constexpr const char* kGroup = "Decoding";
+
+Token mask_named(const std::string& text, const Engine& engine) {
+  Token id = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (error == std::errc() && end == text.data() + text.size()) return id;
+  if (engine.has_tokenizer())
+    if (const auto found = engine.tokenizer().find(text)) return *found;
+  fail("--mask-token: '{}' is neither an id nor a piece of the vocabulary of {}", text,
+       engine.folder().string());
+}
+
+std::string piece_text(const Engine& engine, Token token) {
+  if (!engine.has_tokenizer()) return fmt::format("{} ", token);
+  std::string text = engine.tokenizer().decode({&token, 1}, true);
+  for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3)
+    text.replace(at, 1, "\u23ce");
+  return text;
+}
+
+}  // namespace
+
+void add_decoding(CLI::App& verb, DecodingFlags& f) {
+  choices(
+      verb.add_option("--decode", f.mode,
+                      "plain: a token for each pass of the model; ngram: guess what followed "
+                      "the same words before; draft: let a smaller model guess; set-block: fill "
+                      "in blocks, with a model trained for it (plain). Guesses change no token"),
+      {"plain", "ngram", "draft", "set-block"})
+      ->group(kGroup);
+  verb.add_option("--block", f.options.set_block.block, "Tokens of a block (16)")
+      ->type_name("N")
+      ->group(kGroup);
+  verb.add_option("--gamma", f.options.set_block.gamma,
+                  "Nats of entropy that the tokens decided in one pass may have together, but for "
+                  "the least sure of them; inf: all at once (0.35)")
+      ->type_name("NATS")
+      ->group(kGroup);
+  add_decoding_details(verb, f);
+}
+
+void add_decoding_details(CLI::App& verb, DecodingFlags& f) {
+  verb.add_option("--draft-max", f.options.draft_max, "Tokens guessed at once (8)")
+      ->type_name("N")
+      ->group(kGroup);
+  verb.add_option("--ngram-max", f.options.ngram_max, "Longest run of tokens looked up (3)")
+      ->type_name("N")
+      ->group(kGroup);
+  verb.add_option("--model-draft", f.draft_model, "The smaller model that guesses")
+      ->type_name("MODEL")
+      ->group(kGroup);
+  choices(verb.add_option("--order", f.order,
+                          "What the surest tokens of a block are known by (entropy)"),
+          {"entropy", "confidence", "margin"})
+      ->group(kGroup);
+  verb.add_option("--mask-token", f.mask,
+                  "What stands for a token to come: an id or a piece (default: the model's)")
+      ->type_name("TOKEN")
+      ->group(kGroup);
+}
+
+void check(const DecodingFlags& f) {
+  const bool draft = f.mode == "draft";
+  if (draft && f.draft_model.empty())
+    fail_usage("--decode draft: --model-draft names the model that guesses");
+  if (!draft && !f.draft_model.empty()) fail_usage("--model-draft: only with --decode draft");
+}
+
+DecodeOptions resolve(const DecodingFlags& f, const Engine& engine, const ModelOptions& model,
+                      const Verbosity& verbosity) {
+  DecodeOptions options = f.options;
+  options.mode = decode_mode_named(f.mode);
+  options.set_block.order = reveal_order_named(f.order);
+  if (f.mask) options.set_block.mask = mask_named(*f.mask, engine);
+  if (options.mode == DecodeMode::kDraft) {
+    ModelOptions draft = model;
+    draft.model = f.draft_model;
+    draft.adapters.clear();
+    options.draft = load_engine(draft, verbosity);
+  }
+  check_decode_options(options, engine);
+  if (options.mode == DecodeMode::kSetBlock && !trained_for_blocks(engine))
+    log(LogLevel::kWarning,
+        fmt::format("{}: was not trained to fill in blocks: the text will suffer, or each pass "
+                    "decide one token (lapidary train --method sbd)",
+                    engine.folder().string()));
+  return options;
+}
+
+std::string block_text(const BlockView& view, const Engine& engine) {
+  const bool colour = stderr_is_terminal();
+  std::string line = fmt::format("{:4} ", view.pass);
+  for (size_t i = 0; i < view.tokens.size(); ++i) {
+    const int64_t position = view.position + static_cast<int64_t>(i);
+    const bool fresh =
+        std::ranges::find(view.fresh, position, &Reveal::position) != view.fresh.end();
+    if (view.tokens[i] == view.mask)
+      line += "\u2591\u2591";
+    else if (!fresh)
+      line += piece_text(engine, view.tokens[i]);
+    else
+      line += colour ? fmt::format("\033[1;32m{}\033[0m", piece_text(engine, view.tokens[i]))
+                     : fmt::format("[{}]", piece_text(engine, view.tokens[i]));
+  }
+  return line;
+}
+
+void add_passes(Json& json, const Generation& made) {
+  json["forward_passes"] = made.forward_passes;
+  json["passes_by_tokens"] = made.passes_by_tokens;
+  if (made.reveals.empty()) return;
+  Json entropies = Json::array(), passes = Json::array();
+  for (const Reveal& r : made.reveals) {
+    entropies.push_back(r.entropy);
+    passes.push_back(r.pass);
+  }
+  json["reveals"] = {{"entropy", entropies}, {"pass", passes}};
+}
+
+}  // namespace lapidary::cli

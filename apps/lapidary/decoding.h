@@ -1,0 +1,33 @@
+// --decode and what belongs to it, of the verbs that make answers.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common.h"
+
+namespace lapidary::cli {
+
+struct DecodingFlags {
+  std::string mode = "plain", order = "entropy";
+  std::string draft_model;
+  std::optional<std::string> mask;  // an id, or a piece of the vocabulary
+  DecodeOptions options;
+};
+void add_decoding(CLI::App& verb, DecodingFlags& flags);
+// Those but --decode, --block and --gamma.
+void add_decoding_details(CLI::App& verb, DecodingFlags& flags);
+// Throws Error{kUsage} for what is wrong with any model, before one is loaded.
+void check(const DecodingFlags& flags);
+// Loads the smaller model that guesses, if one is to; says on stderr, unless quiet, that a model
+// was not trained for blocks.
+DecodeOptions resolve(const DecodingFlags& flags, const Engine& engine, const ModelOptions& model,
+                      const Verbosity& verbosity);
+
+// A block after a pass on a line: what is decided now stands out, what is not yet is shaded.
+std::string block_text(const BlockView& view, const Engine& engine);
+// forward_passes and, of blocks, how they were filled.
+void add_passes(Json& json, const Generation& made);
+
+}  // namespace lapidary::cli

@@ -1,0 +1,341 @@
+// Several tokens for a pass: blocks that see each other and leave nothing, guesses that change
+// nothing, and Set Block Decoding over both.
+#include "lapidary/decoding.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "lapidary/error.h"
+#include "lapidary/generate.h"
+
+#include "base/rng.h"
+
+namespace lapidary {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
+const fs::path kTiny = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny";
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+using Rows = std::map<int64_t, std::vector<float>>;
+
+std::vector<Token> random_tokens(int64_t n, int vocab, uint64_t seed = 1) {
+  const CounterRng rng(seed);
+  std::vector<Token> ids(static_cast<size_t>(n));
+  for (size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<Token>(rng.bits(i) % static_cast<uint64_t>(vocab));
+  return ids;
+}
+
+std::vector<int64_t> up_to(size_t n) {
+  std::vector<int64_t> all(n);
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+// What the model says at each place of a block after `tokens`, which the session keeps.
+Rows look(Session& session, std::span<const Token> tokens, std::span<const Token> block) {
+  Rows rows;
+  const std::vector<int64_t> all = up_to(block.size());
+  StepItem item{.session = &session, .tokens = tokens};
+  item.block = block;
+  item.block_rows = all;
+  item.on_block = [&](int64_t i, std::span<const float> logits) {
+    rows[i].assign(logits.begin(), logits.end());
+  };
+  session.engine().step({&item, 1});
+  return rows;
+}
+
+std::vector<float> copy(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
+
+struct Case {
+  const char* model;
+  KvType kv_type;
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) {
+    return out << c.model << "_" << name_of(c.kv_type);
+  }
+};
+
+// Both kinds of layers, windows of 16, and a type of cache each.
+class Blocks : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    engine =
+        Engine::load(kGolden / GetParam().model, {.kv_type = GetParam().kv_type, .threads = 2});
+    ids = random_tokens(330, engine->config().vocab_size);
+    block = random_tokens(12, engine->config().vocab_size, 7);
+  }
+  std::span<const Token> first(size_t n) const { return std::span(ids).first(n); }
+
+  std::shared_ptr<const Engine> engine;
+  std::vector<Token> ids, block;
+};
+
+INSTANTIATE_TEST_SUITE_P(Models, Blocks,
+                         ::testing::Values(Case{"gemma2-gqa", KvType::kF32},
+                                           Case{"gemma3-v5", KvType::kBF16},
+                                           Case{"mlx-4bit-g64", KvType::kQ8}),
+                         [](const auto& model) {
+                           std::string name = ::testing::PrintToString(model.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_P(Blocks, OfOneIsTheTokenItself) {
+  for (const size_t n : {1, 15, 64, 130}) {
+    Session session(engine, 1000), plain(engine, 1000);
+    const Rows rows = look(session, first(n), std::span(block).first(1));
+    plain.append(first(n));
+    EXPECT_EQ(copy(session.logits()), copy(plain.logits())) << n;
+    plain.append(std::span(block).first(1));
+    EXPECT_EQ(rows.at(0), copy(plain.logits())) << n;
+  }
+}
+
+TEST_P(Blocks, SeeThemselvesBothWaysAndAllBefore) {
+  Session session(engine, 1000);
+  const Rows rows = look(session, first(40), block);
+  const std::vector<float> before = copy(session.logits());
+  std::vector<Token> other = block;
+  other.back() = (other.back() + 1) % engine->config().vocab_size;
+  const Rows changed = look(session, {}, other);
+  EXPECT_NE(rows.at(0), changed.at(0));  // the first place sees the last
+  EXPECT_EQ(before, copy(session.logits()));
+  EXPECT_EQ(look(session, {}, block), rows);
+  std::vector<Token> otherwise(ids.begin(), ids.begin() + 40);
+  otherwise[38] = (otherwise[38] + 1) % engine->config().vocab_size;
+  Session another(engine, 1000);
+  EXPECT_NE(look(another, otherwise, block).at(0), rows.at(0));
+}
+
+TEST_P(Blocks, LeaveNothing) {
+  Session session(engine, 1000), plain(engine, 1000);
+  for (size_t at = 0; at < 290;) {
+    const size_t n = 1 + at % 29;
+    look(session, std::span(ids).subspan(at, n), block);
+    look(session, {}, block);
+    at += n;
+    plain.append(std::span(ids).subspan(static_cast<size_t>(plain.length()), n));
+    ASSERT_EQ(copy(session.logits()), copy(plain.logits())) << at;
+    ASSERT_EQ(session.kv_bytes(), plain.kv_bytes()) << at;
+  }
+  for (int layer = 0; layer < engine->config().num_hidden_layers; ++layer) {
+    const auto kept = session.kv_blocks(layer), wanted = plain.kv_blocks(layer);
+    ASSERT_EQ(kept.size(), wanted.size());
+    for (size_t i = 0; i + 1 < kept.size(); ++i)  // the last has places that nothing is in
+      EXPECT_EQ(std::memcmp(kept[i].data(), wanted[i].data(), kept[i].size()), 0) << layer;
+  }
+}
+
+TEST_P(Blocks, ShareAStepWithoutChangingABit) {
+  Session alone(engine, 1000), a(engine, 1000), b(engine, 1000), c(engine, 1000);
+  const Rows wanted = look(alone, first(33), block);
+  std::map<char, Rows> got;
+  const std::vector<int64_t> all = up_to(block.size());
+  const auto item = [&](Session& session, char name, size_t n) {
+    StepItem made{.session = &session, .tokens = first(n)};
+    made.block = block;
+    made.block_rows = all;
+    made.on_block = [&got, name](int64_t i, std::span<const float> logits) {
+      got[name][i].assign(logits.begin(), logits.end());
+    };
+    return made;
+  };
+  const StepItem items[] = {item(a, 'a', 33), {&b, first(50)}, item(c, 'c', 33)};
+  engine->step(items);
+  EXPECT_EQ(got['a'], wanted);
+  EXPECT_EQ(got['c'], wanted);
+  EXPECT_EQ(b.length(), 50);
+}
+
+TEST_P(Blocks, ComeWholeWhateverTheChunk) {
+  Session session(engine, 1000);
+  const Rows wanted = look(session, first(50), block);
+  const auto small =
+      Engine::load(kGolden / GetParam().model, {.kv_type = GetParam().kv_type, .chunk = 13});
+  Session pieces(small, 1000);
+  EXPECT_EQ(look(pieces, first(50), block), wanted);
+  EXPECT_THROW(look(pieces, {}, random_tokens(14, 100)), Error);
+}
+
+class Decoding : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(kTiny / "model.safetensors")) GTEST_SKIP() << "models/tiny has no weights";
+    engine = Engine::load(kTiny, {.threads = 2});
+    prompt = engine->tokenizer().encode("First Citizen:\nBefore we proceed any further, hear me.");
+    prompt.insert(prompt.begin(), engine->tokenizer().bos());
+  }
+  Generation made(const DecodeOptions& decode, double temperature = 0, int64_t tokens = 60,
+                  GenerateOptions options = {}) const {
+    options.max_tokens = tokens;
+    options.sampling = {.temperature = temperature, .seed = 5};
+    options.ignore_eos = true;
+    options.decode = decode;
+    Session session(engine, 1000);
+    return generate(session, prompt, options);
+  }
+  static DecodeOptions blocks(int64_t size, double gamma) {
+    return {.mode = DecodeMode::kSetBlock, .set_block = {size, gamma, {}, kMask}};
+  }
+
+  static constexpr Token kMask = 4;
+  std::shared_ptr<const Engine> engine;
+  std::vector<Token> prompt;
+};
+
+TEST_F(Decoding, GuessingChangesNoToken) {
+  for (const double temperature : {0.0, 1.0}) {
+    const Generation plain = made({}, temperature);
+    EXPECT_EQ(plain.forward_passes, 59);
+    for (const int64_t most : {1, 3, 8, 40}) {
+      const Generation ngram = made({.mode = DecodeMode::kNgram, .draft_max = most}, temperature);
+      EXPECT_EQ(ngram.tokens, plain.tokens);
+      const Generation draft =
+          made({.mode = DecodeMode::kDraft, .draft_max = most, .draft = engine}, temperature);
+      EXPECT_EQ(draft.tokens, plain.tokens);
+      if (temperature == 0) {  // a model guesses itself
+        EXPECT_EQ(draft.forward_passes, (59 + most) / (most + 1));
+      }
+    }
+  }
+}
+
+TEST_F(Decoding, GuessingByWhatWasBeforeSavesPasses) {
+  Session session(engine, 1000);
+  std::vector<Token> twice = made({}, 0, 100).tokens;
+  const std::vector<Token> once = twice;
+  twice.insert(twice.end(), once.begin(), once.begin() + 50);
+  const auto passes = [&](DecodeMode mode) {
+    GenerateOptions options{.max_tokens = 40, .sampling = {.temperature = 0}};
+    options.ignore_eos = true;
+    options.decode.mode = mode;
+    const Generation g = generate(session, twice, options);
+    int64_t tokens = 0;
+    for (size_t n = 0; n < g.passes_by_tokens.size(); ++n)
+      tokens += static_cast<int64_t>(n) * g.passes_by_tokens[n];
+    EXPECT_EQ(tokens, 39);  // the first came of the prompt's pass
+    return g.forward_passes;
+  };
+  EXPECT_LT(passes(DecodeMode::kNgram), passes(DecodeMode::kPlain));
+}
+
+TEST_F(Decoding, TheSessionEndsBeforeTheLastToken) {
+  for (const DecodeMode mode : {DecodeMode::kPlain, DecodeMode::kDraft}) {
+    Session session(engine, 1000);
+    GenerateOptions options{.max_tokens = 30, .sampling = {.temperature = 0}, .stop = {"e"}};
+    options.decode = {.mode = mode, .draft = engine};
+    const Generation g = generate(session, prompt, options);
+    EXPECT_EQ(g.finish_reason, FinishReason::kStop);
+    EXPECT_EQ(session.length(), std::ssize(prompt) + std::ssize(g.tokens) - 1) << name_of(mode);
+  }
+}
+
+TEST_F(Decoding, BlocksOfOneAreOrdinaryDecoding) {
+  for (const double temperature : {0.0, 1.0}) {
+    const Generation g = made(blocks(1, 0.35), temperature);
+    EXPECT_EQ(g.tokens, made({}, temperature).tokens);
+    EXPECT_EQ(g.forward_passes, 60);
+  }
+}
+
+TEST_F(Decoding, ALargerGammaNeedsFewerPasses) {
+  int64_t before = 60;
+  EXPECT_EQ(made(blocks(16, 0)).forward_passes, 60);
+  for (const double gamma : {0.5, 2.0, 8.0, 30.0}) {
+    const Generation g = made(blocks(16, gamma));
+    EXPECT_LE(g.forward_passes, before) << gamma;
+    before = g.forward_passes;
+  }
+  EXPECT_LT(before, 60);
+  EXPECT_EQ(made(blocks(16, kInfinite)).forward_passes, 4);
+}
+
+TEST_F(Decoding, APassDecidesWhatTheBoundAllows) {
+  for (const RevealOrder order :
+       {RevealOrder::kEntropy, RevealOrder::kConfidence, RevealOrder::kMargin})
+    for (const double temperature : {0.0, 0.8}) {
+      constexpr double kGamma = 3;
+      DecodeOptions decode = blocks(8, kGamma);
+      decode.set_block.order = order;
+      int64_t passes = 0, together = 0;
+      GenerateOptions options;
+      options.on_block = [&](const BlockView& view) {
+        EXPECT_EQ(view.pass, ++passes);
+        ASSERT_FALSE(view.fresh.empty());
+        double sum = 0, largest = 0;
+        for (const Reveal& r : view.fresh) {
+          EXPECT_EQ(view.tokens[static_cast<size_t>(r.position - view.position)], r.token);
+          EXPECT_NE(r.token, kMask);
+          sum += r.entropy;
+          largest = std::max(largest, r.entropy);
+        }
+        EXPECT_LE(sum - largest, kGamma + 1e-12);
+        together += view.fresh.size() > 1;
+      };
+      const Generation g = made(decode, temperature, 40, options);
+      EXPECT_EQ(g.forward_passes, passes);
+      EXPECT_GT(together, 0);
+      ASSERT_EQ(g.reveals.size(), g.tokens.size());
+      for (size_t i = 0; i < g.tokens.size(); ++i) {
+        EXPECT_EQ(g.reveals[i].token, g.tokens[i]);
+        EXPECT_EQ(g.reveals[i].position, std::ssize(prompt) + static_cast<int64_t>(i));
+      }
+    }
+}
+
+TEST_F(Decoding, AnAnswerOfBlocksEndsWhereItsTextIsWhole) {
+  GenerateOptions options;
+  const Generation whole = made(blocks(8, 4), 0, 40);
+  const std::string stop = whole.text.substr(whole.text.size() / 2, 3);
+  options.stop = {stop};
+  const Generation cut = made(blocks(8, 4), 0, 40, options);
+  EXPECT_EQ(cut.text, whole.text.substr(0, whole.text.find(stop)));
+  EXPECT_EQ(cut.finish_reason, FinishReason::kStop);
+  EXPECT_LT(cut.forward_passes, whole.forward_passes);
+}
+
+TEST_F(Decoding, FillsTheContextAndNoMore) {
+  for (const DecodeOptions& decode :
+       {DecodeOptions{}, DecodeOptions{.mode = DecodeMode::kNgram}, blocks(16, 2)}) {
+    Session session(engine, std::ssize(prompt) + 21);
+    GenerateOptions options{.sampling = {.temperature = 0}, .ignore_eos = true, .decode = decode};
+    const Generation g = generate(session, prompt, options);
+    EXPECT_EQ(g.finish_reason, FinishReason::kLength);
+    // A token that was only drawn needs no room.
+    EXPECT_EQ(std::ssize(g.tokens), decode.mode == DecodeMode::kSetBlock ? 21 : 22);
+  }
+}
+
+TEST_F(Decoding, RefusesWhatCannotBe) {
+  const auto refuses = [&](const DecodeOptions& decode) { EXPECT_THROW(made(decode), Error); };
+  refuses(blocks(0, 1));
+  refuses(blocks(65, 1));  // the window is 64
+  refuses(blocks(8, -0.1));
+  refuses(blocks(8, std::nan("")));
+  DecodeOptions decode = blocks(8, 1);
+  decode.set_block.mask = 4096;
+  refuses(decode);
+  refuses({.mode = DecodeMode::kDraft});
+  refuses({.mode = DecodeMode::kNgram, .draft_max = 0});
+  refuses({.mode = DecodeMode::kNgram, .draft_max = kMaxBlock});
+  refuses({.mode = DecodeMode::kNgram, .ngram_max = 0});
+  const auto other = Engine::load(kGolden / "gemma3-v5", {.threads = 1});
+  refuses({.mode = DecodeMode::kDraft, .draft = other});
+  EXPECT_THROW(decode_mode_named("fast"), Error);
+  EXPECT_EQ(decode_mode_named("set-block"), DecodeMode::kSetBlock);
+}
+
+}  // namespace
+}  // namespace lapidary
