@@ -120,10 +120,11 @@ std::string block_text(const BlockView& view, const Engine& engine) {
   return line;
 }
 
-void add_passes(Json& json, const Generation& made) {
+void add_passes(Json& json, const Generation& made, DecodeMode mode) {
   json["forward_passes"] = made.forward_passes;
+  if (mode == DecodeMode::kPlain) return;
   json["passes_by_tokens"] = made.passes_by_tokens;
-  if (made.reveals.empty()) return;
+  if (mode != DecodeMode::kSetBlock) return;
   Json entropies = Json::array(), passes = Json::array();
   for (const Reveal& r : made.reveals) {
     entropies.push_back(r.entropy);

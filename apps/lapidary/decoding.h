@@ -27,7 +27,8 @@ DecodeOptions resolve(const DecodingFlags& flags, const Engine& engine, const Mo
 
 // A block after a pass on a line: what is decided now stands out, what is not yet is shaded.
 std::string block_text(const BlockView& view, const Engine& engine);
-// forward_passes and, of blocks, how they were filled.
-void add_passes(Json& json, const Generation& made);
+// forward_passes and, of what is not decoded plainly, how many tokens they made and of blocks, how
+// these were filled.
+void add_passes(Json& json, const Generation& made, DecodeMode mode);
 
 }  // namespace lapidary::cli

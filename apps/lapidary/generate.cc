@@ -99,7 +99,7 @@ int run(const Options& o) {
                  {"tokens", made.tokens},
                  {"text", made.text},
                  {"finish_reason", name_of(made.finish_reason)}};
-    add_passes(json, made);
+    add_passes(json, made, options.decode.mode);
     json["timings"] = timings_json(made, load_seconds);
     json["peak_rss_bytes"] = peak_rss_bytes();
     out_json(json);

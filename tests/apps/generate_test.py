@@ -46,8 +46,9 @@ class Generate(Case):
         result = self.ok("generate", "-p", "ROMEO:", "-n", "8", "--temp", "0", "--json")
         self.assertIn("built-in model", result.stderr)
         document = json.loads(result.stdout)
-        self.assertEqual(set(document), {"prompt_tokens", "tokens", "text", "finish_reason", "timings",
-                                         "peak_rss_bytes"})
+        self.assertEqual(set(document), {"prompt_tokens", "tokens", "text", "finish_reason", "forward_passes",
+                                         "timings", "peak_rss_bytes"})
+        self.assertEqual(document["forward_passes"], 7)
         self.assertEqual(set(document["timings"]), {"load_s", "prefill_s", "prefill_tokens_per_second",
                                                     "decode_tokens_per_second", "ttft_s"})
         self.assertEqual(len(document["tokens"]), 8)
@@ -57,6 +58,47 @@ class Generate(Case):
         again = json.loads(self.ok("generate", "--ids", ",".join(map(str, ids)), "-n", "8", "--temp", "0",
                                    "--json").stdout)
         self.assertEqual(again["tokens"], document["tokens"])
+
+    def test_ways_of_decoding(self):
+        def made(*args):
+            return json.loads(self.ok("generate", "-p", "ROMEO:", "-n", "40", "--temp", "0", "--json", "-q",
+                                      "--ignore-eos", *args).stdout)
+
+        plain = made()
+        for way in (("ngram",), ("ngram", "--draft-max", "3", "--ngram-max", "1"), ("draft", "--model-draft", str(TINY))):
+            guessed = made("--decode", *way)
+            self.assertEqual(guessed["tokens"], plain["tokens"])
+            tokens = sum(n * passes for n, passes in enumerate(guessed["passes_by_tokens"]))
+            self.assertEqual(tokens, 39)
+            self.assertEqual(guessed["forward_passes"], sum(guessed["passes_by_tokens"]))
+        self.assertLess(guessed["forward_passes"], 6)  # a model guesses itself
+        blocks = made("--decode", "set-block", "--block", "8", "--gamma", "inf", "--mask-token", "<mask>")
+        self.assertEqual(blocks["forward_passes"], 5)
+        self.assertEqual(blocks["passes_by_tokens"], [0] * 8 + [5])
+        self.assertEqual(blocks["reveals"]["pass"], [1 + i // 8 for i in range(40)])
+        one = made("--decode", "set-block", "--block", "1", "--mask-token", "<mask>")
+        self.assertEqual(one["tokens"], plain["tokens"])
+
+    def test_blocks_are_shown(self):
+        shown = self.ok("generate", "-p", "ROMEO:", "-n", "8", "--decode", "set-block", "--block", "4", "--gamma", "0",
+                        "--temp", "0", "--show-blocks", "--ignore-eos", "--mask-token", "<mask>")
+        self.assertIn("was not trained to fill in blocks", shown.stderr)
+        lines = [line for line in shown.stderr.splitlines() if "[" in line]
+        self.assertEqual(len(lines), 8)
+        self.assertEqual([line.count("\u2591\u2591") for line in lines], [3, 2, 1, 0] * 2)
+
+    def test_decoding_that_cannot_be(self):
+        for words, args in (("plain", ("fast",)),
+                            ("--model-draft", ("draft",)),
+                            ("only with --decode draft", ("ngram", "--model-draft", str(TINY))),
+                            ("expected 1 to 63", ("ngram", "--draft-max", "64")),
+                            ("expected 1 to 64", ("set-block", "--block", "65")),
+                            ("expected 1 to 64", ("set-block", "--block", "0")),
+                            ("gamma: -1", ("set-block", "--gamma", "-1")),
+                            ("gamma: nan", ("set-block", "--gamma", "nan")),
+                            ("only with --decode set-block", ("plain", "--show-blocks"))):
+            self.refused(2, words, "generate", "-p", "x", "--decode", *args)
+        self.refused(1, "neither an id nor a piece", "generate", "-p", "x", "--decode", "set-block", "--mask-token", "nopiece")
 
     def test_streams(self):
         plain = self.ok("generate", "-p", "ROMEO:", "-n", "8", "--seed", "4")

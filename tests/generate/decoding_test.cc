@@ -234,7 +234,10 @@ TEST_F(Decoding, GuessingByWhatWasBeforeSavesPasses) {
 TEST_F(Decoding, TheSessionEndsBeforeTheLastToken) {
   for (const DecodeMode mode : {DecodeMode::kPlain, DecodeMode::kDraft}) {
     Session session(engine, 1000);
-    GenerateOptions options{.max_tokens = 30, .sampling = {.temperature = 0}, .stop = {"e"}};
+    GenerateOptions options;
+    options.max_tokens = 30;
+    options.sampling.temperature = 0;
+    options.stop = {"e"};
     options.decode = {.mode = mode, .draft = engine};
     const Generation g = generate(session, prompt, options);
     EXPECT_EQ(g.finish_reason, FinishReason::kStop);
@@ -316,6 +319,55 @@ TEST_F(Decoding, FillsTheContextAndNoMore) {
     // A token that was only drawn needs no room.
     EXPECT_EQ(std::ssize(g.tokens), decode.mode == DecodeMode::kSetBlock ? 21 : 22);
   }
+}
+
+TEST_F(Decoding, SessionsShareTheStepsOfTheirBlocks) {
+  const SamplerOptions sampling{.temperature = 0.9, .seed = 3};
+  const SetBlockOptions options = blocks(8, 3).set_block;
+  const int usable = engine->tokenizer().size();
+  const auto started = [&](size_t drop) {
+    auto session = std::make_unique<Session>(engine, 1000);
+    session->append(std::span(prompt).first(prompt.size() - drop));
+    return session;
+  };
+  const auto alone = [&](size_t drop) {
+    const auto session = started(drop);
+    BlockDecoder decoder(*session, options, sampling, usable);
+    std::vector<Token> tokens;
+    for (int i = 0; i < 2; ++i) {
+      for (decoder.begin(8); !decoder.done(); decoder.reveal()) {
+        const StepItem pass = decoder.next_pass();
+        engine->step({&pass, 1});
+      }
+      tokens.insert(tokens.end(), decoder.block().begin(), decoder.block().end());
+    }
+    return tokens;
+  };
+  const auto a = started(0), b = started(3);
+  BlockDecoder decoders[] = {{*a, options, sampling, usable}, {*b, options, sampling, usable}};
+  std::vector<Token> together[2];
+  int64_t steps = 0;
+  while (together[0].size() < 16 || together[1].size() < 16) {
+    std::vector<StepItem> items;
+    std::vector<int> who;
+    for (int i = 0; i < 2; ++i) {
+      if (together[i].size() == 16) continue;
+      if (decoders[i].done()) decoders[i].begin(8);
+      items.push_back(decoders[i].next_pass());
+      who.push_back(i);
+    }
+    engine->step(items);
+    ++steps;
+    for (const int i : who) {
+      decoders[i].reveal();
+      if (decoders[i].done())
+        together[i].insert(together[i].end(), decoders[i].block().begin(),
+                           decoders[i].block().end());
+    }
+  }
+  EXPECT_EQ(together[0], alone(0));
+  EXPECT_EQ(together[1], alone(3));
+  EXPECT_EQ(steps, std::max(decoders[0].passes(), decoders[1].passes()));
 }
 
 TEST_F(Decoding, RefusesWhatCannotBe) {

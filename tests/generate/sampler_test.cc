@@ -232,6 +232,35 @@ TEST(Sampler, RefusesOptionsThatCannotBe) {
   refused([](auto& o) { o.logit_bias[1] = std::nanf(""); }, "logit-bias");
 }
 
+TEST(Sampler, SaysHowSureItIs) {
+  const std::vector<float> logits = {std::log(0.5f), std::log(0.25f), std::log(0.125f),
+                                     std::log(0.125f)};
+  SamplerOptions o = plain();
+  for (const double temperature : {0.0, 1.0}) {
+    o.temperature = temperature;
+    const Prediction p = predict(o, logits, {}, 3, 4);
+    EXPECT_NEAR(p.entropy, 1.75 * std::log(2), 1e-6);
+    EXPECT_NEAR(p.confidence, 0.5, 1e-6);
+    EXPECT_NEAR(p.margin, 0.25, 1e-6);
+  }
+  o.top_k = 2;  // 2/3 and 1/3 are left to draw from
+  const Prediction two = predict(o, logits, {}, 3, 4);
+  EXPECT_NEAR(two.entropy, std::log(3) - 2 * std::log(2) / 3, 1e-6);
+  EXPECT_NEAR(two.margin, 1.0 / 3, 1e-6);
+  o.top_k = 1;
+  const Prediction one = predict(o, logits, {}, 3, 4);
+  EXPECT_EQ(one.entropy, 0);
+  EXPECT_EQ(one.confidence, 1);
+  const std::vector<float> equal(5, 2.0f);  // the largest twice
+  EXPECT_NEAR(predict(plain(), equal, {}, 0, 5).margin, 0, 1e-7);
+  o = plain();
+  const std::vector<Token> timeline(7, 1);  // the draw is sample()'s for that place
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    o.seed = seed;
+    EXPECT_EQ(predict(o, logits, timeline, 7, 4).token, sample(o, logits, timeline, 4));
+  }
+}
+
 // Printed for the reader; machines differ too much to bound it tightly.
 TEST(Sampler, CostOnALargeVocabulary) {
   const CounterRng rng(5);
