@@ -80,11 +80,16 @@ struct Segment {
   KvCache* cache;
   int64_t rows;
   const CacheShare* share = nullptr;  // of a cache that holds several timelines: this one's part
+  // Without a cache: the rows are a document and its noisy copy, half of them each, in blocks of so
+  // many tokens (Sight, seen_keys.h). 0: they are a document.
+  int64_t set_block = 0;
 
   // The position of the first row in its timeline.
   int64_t start() const {
     return share != nullptr ? share->length() : cache != nullptr ? cache->length() : 0;
   }
+  // Of which rows have positions that follow each other.
+  int64_t length() const { return set_block > 0 ? rows / 2 : rows; }
 };
 
 // Sees activations on their way (lapidary/tap.h): called with the block, or -1, the name of a point
@@ -145,7 +150,8 @@ void attend_shared(Executor& ex, const Config& config, int layer, std::span<cons
                    State& s);
 
 // The same for segments without a cache, over s.k and s.v themselves, and backwards
-// (attend_within.cc).
+// (attend_within.cc). Of a segment with set blocks no more scores are made than for twice a
+// document, and those of the blocks.
 void attend_within(Executor& ex, const Config& config, int layer, std::span<const Segment> batch,
                    State& s);
 
