@@ -96,8 +96,8 @@ DecodeOptions resolve(const DecodingFlags& f, const Engine& engine, const ModelO
   check_decode_options(options, engine);
   if (options.mode == DecodeMode::kSetBlock && !trained_for_blocks(engine))
     log(LogLevel::kWarning,
-        fmt::format("{}: was not trained to fill in blocks: the text will suffer, or each pass "
-                    "decide one token (lapidary train --method sbd)",
+        fmt::format("{}: nothing says that it was trained to fill in blocks; without that the text "
+                    "suffers, or each pass decides one token (lapidary train --method sbd)",
                     engine.folder().string()));
   return options;
 }

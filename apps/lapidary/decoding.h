@@ -20,8 +20,8 @@ void add_decoding(CLI::App& verb, DecodingFlags& flags);
 void add_decoding_details(CLI::App& verb, DecodingFlags& flags);
 // Throws Error{kUsage} for what is wrong with any model, before one is loaded.
 void check(const DecodingFlags& flags);
-// Loads the smaller model that guesses, if one is to; says on stderr, unless quiet, that a model
-// was not trained for blocks.
+// Loads the smaller model that guesses, if one is to; warns of a model that was not trained for
+// blocks.
 DecodeOptions resolve(const DecodingFlags& flags, const Engine& engine, const ModelOptions& model,
                       const Verbosity& verbosity);
 

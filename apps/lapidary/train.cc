@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "base/fail.h"
 #include "base/system.h"
 #include "verbs.h"
 
@@ -14,6 +15,7 @@ struct Options {
   Verbosity verbosity;
   ModelOptions model;
   std::string method = "lora";
+  std::string objective;
   std::string data, run;
   std::string directions = "top";
   std::string compute = "fast";
@@ -43,9 +45,15 @@ void add_run(CLI::App& verb, Options& o) {
       ->group("Run");
   choices(verb.add_option("--method", o.method,
                           "Adapters (lora), every weight (full), adapters that are merged and "
-                          "begun anew (relora), or steps of a low rank (rank1)")
+                          "begun anew (relora), or steps of a low rank (rank1); sbd is full with "
+                          "--objective sbd")
               ->group("Run"),
-          {"full", "lora", "relora", "rank1"});
+          {"full", "lora", "relora", "rank1", "sbd"});
+  choices(verb.add_option("--objective", o.objective,
+                          "What is learned: each next token (next), or that and masked tokens of "
+                          "blocks, for set-block decoding (sbd)")
+              ->group("Run"),
+          {"next", "sbd"});
   number(verb, "--iters", o.train.iterations, "Steps (1000)", "Run");
   verb.add_flag("--resume", o.train.resume, "Go on with the run that is in the folder")
       ->group("Run");
@@ -126,12 +134,24 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
           {"random", "aligned", "top"});
 }
 
+void add_set_blocks(CLI::App& verb, TrainOptions& o) {
+  const char* group = "Set blocks";
+  verb.add_option("--mask-token", o.mask_token,
+                  "sbd: what stands for a masked token, a piece or an id (<mask>)")
+      ->type_name("PIECE|ID")
+      ->group(group);
+  number(verb, "--block-min", o.block_min, "sbd: tokens of a block, at least (2)", group);
+  number(verb, "--block-max", o.block_max, "sbd: and at most; each step draws one size (16)",
+         group);
+}
+
 void setup(CLI::App& verb, Options& o) {
   add_model(verb, o.model);
   add_run(verb, o);
   add_data(verb, o.train, o.no_packing);
   add_optimizer(verb, o.train);
   add_adapters(verb, o.train, o.directions);
+  add_set_blocks(verb, o.train);
   add_threads(verb, o.train.threads, "General");
   choices(verb.add_option("--compute", o.compute,
                           "fast: products of operands rounded to bf16 where the CPU has AMX "
@@ -158,6 +178,8 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary train --method relora --warm-start 500 --reset-every 500 \\\n"
       "      --iters 3000 --data book.txt -o run\n"
       "  lapidary train --method rank1 --rank-every 100 --data book.txt -o run\n"
+      "  lapidary train --method sbd --data book.txt -o run --lr 3e-4\n"
+      "  lapidary train --method lora --objective sbd -m 1b --data chats.jsonl -o run\n"
       "  lapidary train ... -o run --resume");
 }
 
@@ -166,15 +188,21 @@ TrainOptions options_of(const Options& o) {
   options.model = model_folder(o.model, o.verbosity);
   options.data = o.data;
   options.run = o.run;
-  options.method = train_method(o.method);
+  const bool sbd = o.method == "sbd";
+  options.method = sbd ? TrainMethod::kFull : train_method(o.method);
+  if (sbd && o.objective == "next")
+    fail_usage("--objective next: --method sbd is full training with --objective sbd");
+  if (sbd) options.objective = TrainObjective::kSetBlock;
+  if (!o.objective.empty()) options.objective = train_objective(o.objective);
   options.packing = !o.no_packing;
   options.directions = train_directions(o.directions);
   options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
   return options;
 }
 
-Json result_json(const TrainResult& r, const Options& o) {
+Json result_json(const TrainResult& r, const Options& o, TrainObjective objective) {
   Json json = {{"method", o.method},
+               {"objective", name_of(objective)},
                {"steps", r.steps},
                {"parameters", r.parameters},
                {"tokens", r.tokens},
@@ -188,6 +216,13 @@ Json result_json(const TrainResult& r, const Options& o) {
                {"operands", r.bf16 ? "bf16" : "f32"},
                {"output", r.output.string()}};
   if (r.valid_loss) json["valid_loss"] = *r.valid_loss;
+  const auto add = [&](const std::optional<SetBlockLoss>& loss, const std::string& prefix) {
+    if (!loss) return;
+    json[prefix + "ntp_loss"] = loss->next;
+    if (loss->masked) json[prefix + "matp_loss"] = *loss->masked;
+  };
+  add(r.set_block, "");
+  add(r.valid_set_block, "valid_");
   if (r.memorization) json["memorized_bits"] = r.memorization->bits;
   if (r.memorization && r.memorization->auc) {
     json["valid_memorized_bits"] = *r.memorization->valid_bits;
@@ -206,6 +241,13 @@ std::string memory_text(const TrainMemory& m) {
   return text;
 }
 
+// Of a loss with set blocks.
+std::string terms_text(const std::optional<SetBlockLoss>& loss) {
+  if (!loss) return {};
+  return fmt::format(" (next {:.4f}, masked {})", loss->next,
+                     loss->masked ? fmt::format("{:.4f}", *loss->masked) : "none");
+}
+
 int run(const Options& o) {
   apply(o.verbosity);
   const TrainOptions options = options_of(o);
@@ -218,9 +260,10 @@ int run(const Options& o) {
       const bool measured = s.valid_loss || s.memorization;
       if (o.verbosity.quiet || (s.step % every != 0 && s.step != 1 && !measured)) return;
       bar.clear();
-      std::string line = fmt::format("step {:>6}  loss {:.4f}  lr {:.2e}  {:.0f} tok/s", s.step,
-                                     s.loss, s.lr, s.tokens_per_second);
-      if (s.valid_loss) line += fmt::format("  valid {:.4f}", *s.valid_loss);
+      std::string line = fmt::format("step {:>6}  loss {:.4f}{}  lr {:.2e}  {:.0f} tok/s", s.step,
+                                     s.loss, terms_text(s.set_block), s.lr, s.tokens_per_second);
+      if (s.valid_loss)
+        line += fmt::format("  valid {:.4f}{}", *s.valid_loss, terms_text(s.valid_set_block));
       if (s.memorization) line += fmt::format("  {:.1f} bits by heart", s.memorization->bits);
       note(line);
     };
@@ -231,7 +274,7 @@ int run(const Options& o) {
   }
   if (result.rank > 0) return kOk;
   if (o.json)
-    out_json(result_json(result, o));
+    out_json(result_json(result, o, options.objective));
   else if (!o.verbosity.quiet)
     note(fmt::format("{}: {} parameters, {} tokens, {:.0f} tok/s, operands of {}, peak memory {}",
                      result.output.string(), count_text(result.parameters),

@@ -22,6 +22,12 @@ struct DecodingOptions {
   SamplerOptions sampling = {.temperature = 0};
 };
 
+// How the places of blocks were filled, means over the blocks: [block].
+struct BlockFilling {
+  std::vector<double> entropy = {};  // nats, when the place was decided
+  std::vector<double> pass = {};     // of the block, from 1, that decided it
+};
+
 // All answers of one way of decoding.
 struct DecodingResult {
   DecodeOptions decode;
@@ -32,6 +38,7 @@ struct DecodingResult {
   int64_t identical = 0;             // answers with the tokens of ordinary decoding
   double nll = 0;  // nats per token of the answers, as the model finds them by ordinary decoding
   std::optional<double> accuracy = {};  // share of the prompts with a known answer that have it
+  BlockFilling filling = {};            // of kSetBlock
   std::vector<std::string> texts = {};  // the answers
   double tokens_per_second() const;     // of the repetition in the middle
   double tokens_per_pass() const;

@@ -31,6 +31,17 @@ enum class TrainMethod : uint8_t {
 TrainMethod train_method(std::string_view name);
 std::string_view name_of(TrainMethod method);
 
+// What is learned, by whatever moves.
+enum class TrainObjective : uint8_t {
+  kNextToken,  // each token from those before it
+  // That, and masked tokens of blocks from what is before the block and known in it, by which a
+  // model decodes several tokens at once (arXiv 2509.04185).
+  kSetBlock,
+};
+// "next" or "sbd". Throws Error{kUsage}.
+TrainObjective train_objective(std::string_view name);
+std::string_view name_of(TrainObjective objective);
+
 // Where the directions of rank1 come from.
 enum class Directions : uint8_t {
   kRandom,   // drawn: the step is the gradient on average, and mostly noise
@@ -47,6 +58,7 @@ struct TrainOptions {
   std::filesystem::path run;  // the folder that everything goes to
   bool resume = false;        // go on where the run in that folder was
   TrainMethod method = TrainMethod::kLora;
+  TrainObjective objective = TrainObjective::kNextToken;
 
   int64_t iterations = 1000;
   int64_t batch_size = 4;   // rows of a step
@@ -84,6 +96,11 @@ struct TrainOptions {
   double prune = 0.99;        // share of the optimizer's state of adapters that a merge zeroes
   int64_t merge_every = 1;    // of rank1: steps that share their directions
   Directions directions = Directions::kTop;
+
+  // Of set blocks: the piece, or the id in digits, that stands for a masked token, and the tokens
+  // of a block, of which each step draws one number for all.
+  std::string mask_token = "<mask>";
+  int64_t block_min = 2, block_max = 16;
 
   int64_t rank_every = 0;  // steps between measurements of what the updates are; 0: none
   // Sequences of either side of which it is measured, where the validation loss is and at the end,
@@ -123,16 +140,26 @@ struct TrackedMemorization {
   std::optional<double> auc = {};
 };
 
+// The two terms of the loss with set blocks.
+struct SetBlockLoss {
+  double next = 0;                    // nats per target, of the next token
+  std::optional<double> masked = {};  // nats per masked token; none were
+  double masked_share = 0;            // masked tokens to a target
+};
+
 // One line of metrics.jsonl.
 struct TrainStep {
   int64_t step = 0;  // from 1
-  double loss = 0;   // nats per target
+  double loss = 0;   // nats per target; with set blocks next + masked_share * masked
   double lr = 0;
   double tokens_per_second = 0;
   double grad_norm = 0;
   int64_t tokens = 0;  // of this step
   std::optional<double> valid_loss = {};
   std::optional<TrackedMemorization> memorization = {};
+  std::optional<SetBlockLoss> set_block = {};  // where that is the objective
+  int64_t block = 0;                           // and the tokens of a block in this step
+  std::optional<SetBlockLoss> valid_set_block = {};
 };
 
 struct TrainResult {
@@ -141,6 +168,8 @@ struct TrainResult {
   double loss = 0;         // of the last step
   std::optional<double> valid_loss = {};
   std::optional<TrackedMemorization> memorization = {};  // at the end
+  std::optional<SetBlockLoss> set_block = {};            // of the last step
+  std::optional<SetBlockLoss> valid_set_block = {};
   double seconds = 0;
   int64_t tokens = 0;
   double tokens_per_second = 0;

@@ -34,6 +34,42 @@ bool has_text(const std::string& text, const std::string& expected) {
   return trimmed(text) == trimmed(expected);
 }
 
+// Means over the blocks that reach a place.
+class FillingMeans {
+ public:
+  void add(std::span<const Reveal> reveals, int64_t block) {
+    const auto size = static_cast<size_t>(block);
+    if (count_.size() < size) {
+      count_.resize(size);
+      sums_.entropy.resize(size);
+      sums_.pass.resize(size);
+    }
+    for (size_t begin = 0; begin < reveals.size(); begin += size) {
+      const auto tokens = reveals.subspan(begin, std::min(size, reveals.size() - begin));
+      const int64_t first = std::ranges::min(tokens, {}, &Reveal::pass).pass;
+      for (size_t place = 0; place < tokens.size(); ++place) {
+        ++count_[place];
+        sums_.entropy[place] += tokens[place].entropy;
+        sums_.pass[place] += static_cast<double>(tokens[place].pass - first + 1);
+      }
+    }
+  }
+
+  BlockFilling means() const {
+    BlockFilling filling;
+    for (size_t place = 0; place < count_.size() && count_[place] > 0; ++place) {
+      const auto count = static_cast<double>(count_[place]);
+      filling.entropy.push_back(sums_.entropy[place] / count);
+      filling.pass.push_back(sums_.pass[place] / count);
+    }
+    return filling;
+  }
+
+ private:
+  std::vector<int64_t> count_;
+  BlockFilling sums_;
+};
+
 // One prompt, answered in each way.
 class Answers {
  public:
@@ -43,6 +79,7 @@ class Answers {
     for (const DecodeOptions& way : ways)
       results_.push_back({.decode = way, .prompts = std::ssize(prompts)});
     nats_.resize(ways.size());
+    fillings_.resize(ways.size());
     right_.resize(ways.size());
   }
 
@@ -67,6 +104,7 @@ class Answers {
     for (size_t way = 0; way < results_.size(); ++way) {
       DecodingResult& r = results_[way];
       r.nll = r.tokens > 0 ? nats_[way] / static_cast<double>(r.tokens) : 0;
+      r.filling = fillings_[way].means();
       if (expected_ > 0)
         r.accuracy = static_cast<double>(right_[way]) / static_cast<double>(expected_);
     }
@@ -92,6 +130,8 @@ class Answers {
     r.forward_passes += made.forward_passes;
     r.identical += made.tokens == ordinary;
     nats_[way] += answer_nats(session, made.tokens, pool_);
+    if (r.decode.mode == DecodeMode::kSetBlock)
+      fillings_[way].add(made.reveals, r.decode.set_block.block);
     r.texts.push_back(made.text);
     if (prompt.completion.empty()) return;
     if (way == 0) ++expected_;
@@ -104,6 +144,7 @@ class Answers {
   ThreadPool pool_;
   std::vector<DecodingResult> results_;
   std::vector<double> nats_;
+  std::vector<FillingMeans> fillings_;
   std::vector<int64_t> right_;
   int64_t expected_ = 0;  // prompts whose answer is known
   mutable int64_t answered_ = 0;

@@ -31,6 +31,19 @@ Chart pareto(std::span<const DecodingResult> results, const char* title, const c
   return chart;
 }
 
+Chart places(std::span<const DecodingResult> results, const char* title, const char* y_title,
+             std::vector<double> BlockFilling::*figure) {
+  Chart chart{.title = title, .x_title = "place in the block", .y_title = y_title};
+  for (const DecodingResult& r : results) {
+    const std::vector<double>& values = r.filling.*figure;
+    if (values.size() < 2) continue;
+    chart.series.push_back({.name = name_of(r.decode)});
+    for (size_t place = 0; place < values.size(); ++place)
+      chart.series.back().points.emplace_back(place + 1, values[place]);
+  }
+  return chart;
+}
+
 Json decoding_record(const BenchHost& host, const BenchedModel& model, const DecodingResult& r) {
   const bool blocks = r.decode.mode == DecodeMode::kSetBlock;
   const bool guesses = r.decode.mode == DecodeMode::kNgram || r.decode.mode == DecodeMode::kDraft;
@@ -52,6 +65,8 @@ Json decoding_record(const BenchHost& host, const BenchedModel& model, const Dec
                  {"identical", r.identical},
                  {"nll", r.nll},
                  {"accuracy", r.accuracy ? Json(*r.accuracy) : Json()},
+                 {"entropy_by_place", r.filling.entropy},
+                 {"pass_by_place", r.filling.pass},
                  {"seconds", r.seconds}});
   return record;
 }
@@ -80,6 +95,10 @@ Report decoding_report(const BenchHost& host, const BenchedModel& model,
                                    [](const DecodingResult& r) { return 100 * *r.accuracy; }));
   report.charts.push_back(pareto(results, "Likelihood and speed", "nats per token",
                                  [](const DecodingResult& r) { return r.nll; }));
+  for (Chart& chart : std::vector{
+           places(results, "When places are decided", "pass of the block", &BlockFilling::pass),
+           places(results, "How sure they are then", "nats", &BlockFilling::entropy)})
+    if (!chart.series.empty()) report.charts.push_back(std::move(chart));
   report.notes = {
       "a pass: tokens for each pass of the model after the prompt's. the same: answers that have "
       "the tokens of ordinary decoding. nll: nats per token of the answers, by the model's "

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "base/aligned_vector.h"
 #include "gemma/model.h"
+#include "gemma/set_block.h"
 
 namespace lapidary {
 
@@ -28,6 +30,8 @@ struct AdapterMatrix {
 
 struct Adapter {
   std::vector<AdapterMatrix> matrices;  // in the order of visit_tensors
+  // Where it was trained on set blocks; a GGUF file has no place for that.
+  std::optional<SetBlockTraining> set_block = {};
 };
 
 // Whether it is of DoRA.

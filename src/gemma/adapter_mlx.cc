@@ -92,6 +92,7 @@ AdapterFile read_mlx_adapter(const OrderedJson& json, const fs::path& config_pat
   AdapterFile file = parts.finish(scale_of, type == "dora");
   file.format = AdapterFormat::kMlx;
   file.base_model = config.string("model", "");
+  file.adapter.set_block = set_block_training(config);
   return file;
 }
 
@@ -119,12 +120,13 @@ void write_mlx_adapter(const AdapterFile& file, const fs::path& folder) {
     }
   writer.finish();
   // -1: all layers.
-  const OrderedJson config = {
+  OrderedJson config = {
       {"fine_tune_type", file.adapter.matrices.front().dora() ? "dora" : "lora"},
       {"model", file.base_model},
       {"num_layers", -1},
       {"lora_parameters",
        {{"rank", rank}, {"scale", common.scale}, {"dropout", 0.0}, {"keys", keys_of(file)}}}};
+  if (file.adapter.set_block) config[kSetBlockKey] = to_json(*file.adapter.set_block);
   write_file(folder / "adapter_config.json", config.dump(2) + "\n");
 }
 

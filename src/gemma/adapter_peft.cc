@@ -140,22 +140,25 @@ OrderedJson config_of(const AdapterFile& file) {
     if (m.rank != rank) ranks[path_of(file, m)] = m.rank;
     if (alpha_of(m) != alpha) alphas[path_of(file, m)] = number(alpha_of(m));
   }
-  return {{"peft_type", "LORA"},
-          {"task_type", "CAUSAL_LM"},
-          {"base_model_name_or_path",
-           file.base_model.empty() ? OrderedJson(nullptr) : OrderedJson(file.base_model)},
-          {"r", rank},
-          {"lora_alpha", number(alpha)},
-          {"lora_dropout", 0.0},
-          {"target_modules", target_modules(file)},
-          {"rank_pattern", ranks},
-          {"alpha_pattern", alphas},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"use_rslora", false},
-          {"use_dora", first.dora()},
-          {"modules_to_save", nullptr},
-          {"inference_mode", true}};
+  OrderedJson config = {
+      {"peft_type", "LORA"},
+      {"task_type", "CAUSAL_LM"},
+      {"base_model_name_or_path",
+       file.base_model.empty() ? OrderedJson(nullptr) : OrderedJson(file.base_model)},
+      {"r", rank},
+      {"lora_alpha", number(alpha)},
+      {"lora_dropout", 0.0},
+      {"target_modules", target_modules(file)},
+      {"rank_pattern", ranks},
+      {"alpha_pattern", alphas},
+      {"bias", "none"},
+      {"fan_in_fan_out", false},
+      {"use_rslora", false},
+      {"use_dora", first.dora()},
+      {"modules_to_save", nullptr},
+      {"inference_mode", true}};
+  if (file.adapter.set_block) config[kSetBlockKey] = to_json(*file.adapter.set_block);
+  return config;
 }
 
 }  // namespace
@@ -183,6 +186,7 @@ AdapterFile read_peft_adapter(const OrderedJson& json, const fs::path& config_pa
   AdapterFile file = read_tensors(tensors, scale_of, config.boolean("use_dora", false));
   file.format = AdapterFormat::kPeft;
   file.base_model = config.string("base_model_name_or_path", "");
+  file.adapter.set_block = set_block_training(config);
   return file;
 }
 

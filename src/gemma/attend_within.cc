@@ -17,15 +17,12 @@ namespace {
 
 constexpr int64_t kQueries = 64;
 
-// A head of a segment, and what of its keys some of its queries see.
+// A head of a segment.
 struct Head {
   int64_t first_row = 0;  // of the segment in the batch
-  int64_t rows = 0;
   int64_t head = 0;
   int64_t kv_head = 0;
-  SeenKeys seen;
-
-  int64_t end_key(int64_t query) const { return seen.end(query, rows); }
+  Sight sight;
 };
 
 struct Shape {
@@ -59,32 +56,58 @@ struct Scratch {
         products(slopes + kQueries * keys) {}
 };
 
-// The queries [first, first + count) of a head and the keys [key, key + keys) they see.
+// The queries [first, first + count) of a head, clean or noisy ones alone, and the keys that some
+// of them see, whose scores stand side by side: those of the past and, of noisy ones, those of the
+// blocks that the queries are in.
 struct Block {
-  int64_t first, count, key, keys;
+  int64_t first, count;
+  KeyRange past, own;  // rows of the segment
 
-  Block(const Head& h, int64_t query)
+  Block(const Sight& sight, int64_t query)
       : first(query),
-        count(std::min(kQueries, h.rows - query)),
-        key(h.seen.first(query)),
-        keys(h.end_key(query + count - 1) - key) {}
+        count(std::min(kQueries, sight.end_of_copy(query) - query)),
+        past(sight.past(query).to(sight.past(query + count - 1))),
+        own(sight.own_block(query).to(sight.own_block(query + count - 1))) {}
+
+  int64_t keys() const { return past.size() + own.size(); }
+  int64_t end() const { return first + count; }
+
+  // fn(key, keys, column) for each range of rows [key, key + keys), whose scores begin at column.
+  template <class Fn>
+  void for_each_range(const Fn& fn) const {
+    if (past.size() > 0) fn(past.first, past.size(), int64_t{0});
+    if (own.size() > 0) fn(own.first, own.size(), past.size());
+  }
 };
 
 // b.scores = capped scores, b.weights = their softmax, with 0 for what is not seen.
 void weigh(const Shape& s, const Head& h, const Block& b, Matrix q, Matrix k, const Scratch& m) {
-  score_keys(s.kernels, s.scoring, s.part(q, h, h.head, b.first, b.count),
-             s.part(k, h, h.kv_head, b.key, b.keys), m.scores, m.products);
-  for (int64_t i = 0; i < b.count; ++i)
-    weigh_keys(s.kernels, m.scores + i * b.keys, b.keys, h.seen.first(b.first + i) - b.key,
-               h.end_key(b.first + i) - b.key, m.weights + i * b.keys);
+  const int64_t width = b.keys();
+  b.for_each_range([&](int64_t key, int64_t keys, int64_t column) {
+    gemm(s.kernels, s.part(q, h, h.head, b.first, b.count),
+         s.part(k, h, h.kv_head, key, keys).transposed(), {m.scores + column, width},
+         Into::kOverwrite, m.products);
+  });
+  finish_scores(s.kernels, s.scoring, m.scores, b.count * width);
+  for (int64_t i = 0; i < b.count; ++i) {
+    const KeyRange past = h.sight.past(b.first + i), own = h.sight.own_block(b.first + i);
+    const int64_t to_own = b.past.size() - b.own.first;
+    weigh_keys(s.kernels, m.scores + i * width, width,
+               {past.first - b.past.first, past.end - b.past.first},
+               {own.first + to_own, own.end + to_own}, m.weights + i * width);
+  }
 }
 
 void forward_block(const Shape& s, const Head& h, const Block& b, const State& state,
                    const Scratch& m) {
   weigh(s, h, b, state.q, state.k, m);
-  gemm(s.kernels, Strided(m.weights, b.count, b.keys, b.keys),
-       s.part(state.v, h, h.kv_head, b.key, b.keys),
-       {s.at(state.attn, h, h.head, b.first), state.attn.cols}, Into::kOverwrite, m.products);
+  Into into = Into::kOverwrite;
+  b.for_each_range([&](int64_t key, int64_t keys, int64_t column) {
+    gemm(s.kernels, Strided(m.weights + column, b.count, keys, b.keys()),
+         s.part(state.v, h, h.kv_head, key, keys),
+         {s.at(state.attn, h, h.head, b.first), state.attn.cols}, into, m.products);
+    into = Into::kAdd;
+  });
 }
 
 // What attention saw, and where the gradients are.
@@ -94,37 +117,46 @@ struct Kept {
   Matrix head_dk, head_dv;  // [T, H * d]: of each query head; those that share keys add up later
 };
 
+// m.slopes = the gradient of the scores before the cap, of that of the weights, in place.
+void slopes_of_scores(const Scoring& scoring, int64_t rows, int64_t keys, const Scratch& m) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* w = m.weights + i * keys;
+    const float* score = m.scores + i * keys;
+    float* ds = m.slopes + i * keys;
+    double mean = 0;
+    for (int64_t j = 0; j < keys; ++j) mean += double{w[j]} * ds[j];
+    for (int64_t j = 0; j < keys; ++j)
+      ds[j] = w[j] * (ds[j] - static_cast<float>(mean)) * scoring.scale;
+    if (scoring.softcap > 0)
+      for (int64_t j = 0; j < keys; ++j) {
+        const float part = score[j] / scoring.softcap;
+        ds[j] *= 1 - part * part;
+      }
+  }
+}
+
 // With weights w = softmax(scores) and out = w v:
 //   dv += wᵀ d_out,   ds = w (d_out vᵀ - sum of w d_out vᵀ),   dq += ds k,   dk += dsᵀ q
 // and ds times the slope of the cap and the scale.
 void backward_block(const Shape& s, const Head& h, const Block& b, const Kept& kept,
                     const Scratch& m) {
   weigh(s, h, b, kept.q, kept.k, m);
-  const Strided weights(m.weights, b.count, b.keys, b.keys);
-  const Strided slopes(m.slopes, b.count, b.keys, b.keys);
+  const int64_t width = b.keys();
   const Strided d_out = s.part(kept.d_out, h, h.head, b.first, b.count);
-  gemm(s.kernels, weights.transposed(), d_out,
-       {s.at(kept.head_dv, h, h.head, b.key), kept.head_dv.cols}, Into::kAdd, m.products);
-  gemm(s.kernels, d_out, s.part(kept.v, h, h.kv_head, b.key, b.keys).transposed(),
-       {m.slopes, b.keys}, Into::kOverwrite, m.products);
-  for (int64_t i = 0; i < b.count; ++i) {
-    const float* w = m.weights + i * b.keys;
-    const float* score = m.scores + i * b.keys;
-    float* ds = m.slopes + i * b.keys;
-    double mean = 0;
-    for (int64_t j = 0; j < b.keys; ++j) mean += double{w[j]} * ds[j];
-    for (int64_t j = 0; j < b.keys; ++j)
-      ds[j] = w[j] * (ds[j] - static_cast<float>(mean)) * s.scoring.scale;
-    if (s.scoring.softcap > 0)
-      for (int64_t j = 0; j < b.keys; ++j) {
-        const float part = score[j] / s.scoring.softcap;
-        ds[j] *= 1 - part * part;
-      }
-  }
-  gemm(s.kernels, slopes, s.part(kept.k, h, h.kv_head, b.key, b.keys),
-       {s.at(kept.d_q, h, h.head, b.first), kept.d_q.cols}, Into::kAdd, m.products);
-  gemm(s.kernels, slopes.transposed(), s.part(kept.q, h, h.head, b.first, b.count),
-       {s.at(kept.head_dk, h, h.head, b.key), kept.head_dk.cols}, Into::kAdd, m.products);
+  b.for_each_range([&](int64_t key, int64_t keys, int64_t column) {
+    gemm(s.kernels, Strided(m.weights + column, b.count, keys, width).transposed(), d_out,
+         {s.at(kept.head_dv, h, h.head, key), kept.head_dv.cols}, Into::kAdd, m.products);
+    gemm(s.kernels, d_out, s.part(kept.v, h, h.kv_head, key, keys).transposed(),
+         {m.slopes + column, width}, Into::kOverwrite, m.products);
+  });
+  slopes_of_scores(s.scoring, b.count, width, m);
+  b.for_each_range([&](int64_t key, int64_t keys, int64_t column) {
+    const Strided slopes(m.slopes + column, b.count, keys, width);
+    gemm(s.kernels, slopes, s.part(kept.k, h, h.kv_head, key, keys),
+         {s.at(kept.d_q, h, h.head, b.first), kept.d_q.cols}, Into::kAdd, m.products);
+    gemm(s.kernels, slopes.transposed(), s.part(kept.q, h, h.head, b.first, b.count),
+         {s.at(kept.head_dk, h, h.head, key), kept.head_dk.cols}, Into::kAdd, m.products);
+  });
 }
 
 std::vector<Head> heads_of(const Config& c, int layer, std::span<const Segment> batch) {
@@ -133,8 +165,10 @@ std::vector<Head> heads_of(const Config& c, int layer, std::span<const Segment> 
   for (const Segment& seg : batch) {
     LAPIDARY_CHECK(seg.cache == nullptr, "segments with and without a cache do not mix");
     for (int64_t head = 0; head < c.num_attention_heads; ++head)
-      heads.push_back({row, seg.rows, head, head / (c.num_attention_heads / c.num_key_value_heads),
-                       SeenKeys(c, layer)});
+      heads.push_back({row,
+                       head,
+                       head / (c.num_attention_heads / c.num_key_value_heads),
+                       {SeenKeys(c, layer), seg.length(), seg.set_block}});
     row += seg.rows;
   }
   return heads;
@@ -166,8 +200,11 @@ void backward(Executor& ex, const Shape& shape, const std::vector<Head>& heads, 
     const Scratch scratch(ex.scratch(thread), keys);
     for (int64_t i = first; i < last; ++i) {
       const Head& h = heads[static_cast<size_t>(i)];
-      for (int64_t query = 0; query < h.rows; query += kQueries)
-        backward_block(shape, h, Block(h, query), kept, scratch);
+      for (int64_t query = 0; query < h.sight.rows();) {
+        const Block block(h.sight, query);
+        backward_block(shape, h, block, kept, scratch);
+        query = block.end();
+      }
     }
   });
   add_shared(ex, kept.head_dk, tape.gradient(s.k), shape.head_dim);
@@ -183,21 +220,21 @@ void attend_within(Executor& ex, const Config& c, int layer, std::span<const Seg
   const std::vector<Head> heads = heads_of(c, layer, batch);
   int64_t keys = 0;
   struct Task {
-    size_t head;
-    int64_t query;
+    const Head& head;
+    Block block;
   };
   std::vector<Task> tasks;
-  for (size_t i = 0; i < heads.size(); ++i) {
-    const Head& h = heads[i];
-    keys = std::max(keys, std::min(h.rows, h.seen.before + kQueries + h.seen.after));
-    for (int64_t query = 0; query < heads[i].rows; query += kQueries) tasks.push_back({i, query});
-  }
+  for (const Head& h : heads)
+    for (int64_t query = 0; query < h.sight.rows(); query = tasks.back().block.end()) {
+      tasks.push_back({h, Block(h.sight, query)});
+      keys = std::max(keys, tasks.back().block.keys());
+    }
   ex.reserve_scratch(Scratch::floats(ex.kernels(), keys));
   ex.for_each(std::ssize(tasks), 1 << 20, [&](int64_t first, int64_t last, int thread) {
     const Scratch scratch(ex.scratch(thread), keys);
     for (int64_t i = first; i < last; ++i) {
-      const auto& [head, query] = tasks[static_cast<size_t>(i)];
-      forward_block(shape, heads[head], Block(heads[head], query), s, scratch);
+      const auto& [head, block] = tasks[static_cast<size_t>(i)];
+      forward_block(shape, head, block, s, scratch);
     }
   });
   if (ex.tape != nullptr)

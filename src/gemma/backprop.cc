@@ -50,8 +50,13 @@ void Backprop::begin(const Documents& batch) {
                          std::accumulate(batch.lengths.begin(), batch.lengths.end(), int64_t{0}) &&
                      batch.targets.size() == batch.tokens.size(),
                  "documents cover the batch");
+  const bool twice = !batch.blocks.empty();
+  LAPIDARY_CHECK(batch.blocks.size() == (twice ? batch.lengths.size() : 0) &&
+                     batch.masked.size() == (twice ? batch.tokens.size() : 0),
+                 "blocks of each document, and masked tokens in them");
   segments_.clear();
-  for (int64_t length : batch.lengths) segments_.push_back({nullptr, length});
+  for (size_t i = 0; i < batch.lengths.size(); ++i)
+    segments_.push_back({nullptr, batch.lengths[i], nullptr, twice ? batch.blocks[i] : 0});
   state_.place(ex_, segments_);
   gradients_.begin(std::ssize(batch.tokens));
 }
@@ -68,6 +73,19 @@ void Backprop::run_layers(int first, int last, const Watch& watch,
     layer_forward(ex_, config_, weights_.layers[static_cast<size_t>(layer)], layer, segments_,
                   state_);
   }
+}
+
+// The loss of the last layer's output.
+Loss Backprop::head(const Documents& batch, float scale) {
+  const auto of = [&](std::span<const Token> targets) {
+    return cross_entropy(ex_, config_, weights_.lm_head, state_.h, targets, scale);
+  };
+  Loss loss = of(batch.targets);
+  if (batch.masked.empty()) return loss;
+  const Loss masked = of(batch.masked);
+  loss.masked_nats = masked.nats;
+  loss.masked_tokens = masked.tokens;
+  return loss;
 }
 
 Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
@@ -89,7 +107,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
   if (!checkpoints_.empty()) tape_.clear();
   run_layers(first_layer(checkpoints_.size()), layers(), watch, after);
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
-  const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, scale);
+  const Loss loss = head(batch, scale);
   watch.throw_if_stopped();
   if (on_layer_) on_layer_(layers(), true);
   tape_.backward();
@@ -121,7 +139,7 @@ Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
   }
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
   ex_.tape = nullptr;
-  const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, 0);
+  const Loss loss = head(batch, 0);
   ex_.tape = &tape_;
   tape_.set_dropout(dropout.rate, dropout.key);
   return loss;

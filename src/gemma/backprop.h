@@ -21,12 +21,20 @@ constexpr Token kNoTarget = -1;
 struct Documents {
   std::span<const Token> tokens;     // [T]
   std::span<const Token> targets;    // [T]: what should follow each token, or kNoTarget
-  std::span<const int64_t> lengths;  // of the documents; they sum up to T
+  std::span<const int64_t> lengths;  // of the documents, in rows; they sum up to T
+  // With set blocks (arXiv 2509.04185) the rows of a document are its tokens and then a copy of
+  // them, some of which are masked: the tokens of a block of each document's copy. Empty: without.
+  std::span<const int64_t> blocks = {};
+  // [T]: what a masked row itself stands for, or kNoTarget. Empty: without set blocks.
+  std::span<const Token> masked = {};
 };
 
 struct Loss {
   double nats = 0;     // sum over the targets of -log p
   int64_t tokens = 0;  // targets
+  // And the same over the masked tokens.
+  double masked_nats = 0;
+  int64_t masked_tokens = 0;
 };
 
 // Sum of -log p(target) over the rows of h, the final norm's output. With a tape on the executor,
@@ -73,8 +81,8 @@ class Backprop {
   using Passing = std::function<void(int layer, bool backward)>;
   void on_layer(Passing fn) { on_layer_ = std::move(fn); }
 
-  // Adds the gradient of scale * loss.nats to whatever is tracked. `after` is called when the
-  // gradients of all that a layer has are complete, the last layer first. Throws
+  // Adds the gradient of scale * (loss.nats + loss.masked_nats) to whatever is tracked. `after` is
+  // called when the gradients of all that a layer has are complete, the last layer first. Throws
   // Error{kInterrupted} between layers.
   Loss run(const Documents& batch, float scale, const Watch& watch = {},
            const std::function<void(int layer)>& after = {});
@@ -83,6 +91,7 @@ class Backprop {
 
  private:
   void begin(const Documents& batch);
+  Loss head(const Documents& batch, float scale);
   void run_layers(int first, int last, const Watch& watch,
                   const std::function<void(int layer)>& after = {});
   int layers() const { return config_.num_hidden_layers; }

@@ -51,7 +51,7 @@ void State::begin(int64_t rows) {
 void State::place(Executor& ex, std::span<const Segment> batch) {
   positions.clear();
   for (const Segment& seg : batch)
-    for (int64_t i = 0; i < seg.rows; ++i) positions.push_back(seg.start() + i);
+    for (int64_t i = 0; i < seg.rows; ++i) positions.push_back(seg.start() + i % seg.length());
   begin(std::ssize(positions));
   rotary_full.set_positions(ex, positions);
   rotary_sliding.set_positions(ex, positions);

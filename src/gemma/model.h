@@ -80,17 +80,22 @@ struct Segment {
   KvCache* cache;
   int64_t rows;
   const CacheShare* share = nullptr;  // of a cache that holds several timelines: this one's part
-  // Of the rows, the last so many see each other, whatever their order, and leave nothing in the
-  // cache: a block of tokens that are not decided yet (arXiv 2509.04185).
-  int64_t block = 0;
+  // With a cache: of the rows, the last so many are a block whose tokens are not decided yet (arXiv
+  // 2509.04185). They see each other, whatever their order, and leave nothing in the cache.
+  int64_t undecided = 0;
+  // Without a cache: the rows are a document and its noisy copy, half of them each, in blocks of so
+  // many tokens (Sight, seen_keys.h). 0: they are a document.
+  int64_t set_block = 0;
 
   // The position of the first row in its timeline.
   int64_t start() const {
     return share != nullptr ? share->length() : cache != nullptr ? cache->length() : 0;
   }
   // Where in the timeline what a row sees ends: with itself, or with the block that it is in.
-  int64_t seen_end(int64_t row) const { return start() + (row < rows - block ? row + 1 : rows); }
-  int64_t kept() const { return rows - block; }
+  int64_t seen_end(int64_t row) const { return start() + (row < kept() ? row + 1 : rows); }
+  int64_t kept() const { return rows - undecided; }
+  // Of which rows have positions that follow each other.
+  int64_t length() const { return set_block > 0 ? rows / 2 : rows; }
 };
 
 // Sees activations on their way (lapidary/tap.h): called with the block, or -1, the name of a point
@@ -151,7 +156,8 @@ void attend_shared(Executor& ex, const Config& config, int layer, std::span<cons
                    State& s);
 
 // The same for segments without a cache, over s.k and s.v themselves, and backwards
-// (attend_within.cc).
+// (attend_within.cc). Of a segment with set blocks no more scores are made than for twice a
+// document, and those of the blocks.
 void attend_within(Executor& ex, const Config& config, int layer, std::span<const Segment> batch,
                    State& s);
 

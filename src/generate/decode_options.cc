@@ -7,7 +7,7 @@
 #include "lapidary/decoding.h"
 
 #include "base/fail.h"
-#include "base/json.h"
+#include "generate/engine_impl.h"
 
 namespace lapidary {
 
@@ -18,14 +18,6 @@ Kind kind_named(std::string_view name, const std::string_view (&names)[n], std::
   for (size_t i = 0; i < n; ++i)
     if (name == names[i]) return static_cast<Kind>(i);
   fail_usage("{}: '{}' is none of {}", what, name, fmt::join(names, ", "));
-}
-
-// What the model's config.json says of its training to fill in blocks; null where nothing.
-Json block_training(const Engine& engine) {
-  const std::filesystem::path file = engine.folder() / "config.json";
-  if (!std::filesystem::exists(file)) return nullptr;  // a GGUF file
-  const Json config = read_json_file(file);
-  return config.value("set_block", Json());
 }
 
 void check_set_block(const SetBlockOptions& o, const Engine& engine) {
@@ -68,9 +60,8 @@ Token mask_token(const Engine& engine, const SetBlockOptions& options) {
     return static_cast<Token>(id);
   };
   if (options.mask) return checked(*options.mask, "mask");
-  const std::string file = (engine.folder() / "config.json").string();
-  if (const Json training = block_training(engine); !training.is_null())
-    return checked(JsonObject(training, file + ": set_block").integer("mask_token_id"), file);
+  if (const auto& training = inside(engine).set_block)
+    return checked(training->mask_token_id, fmt::format("{}: set_block", engine.folder().string()));
   if (engine.has_tokenizer())
     if (const auto id = engine.tokenizer().find("<mask>")) return checked(*id, "<mask>");
   throw Error(
@@ -80,7 +71,7 @@ Token mask_token(const Engine& engine, const SetBlockOptions& options) {
 }
 
 bool trained_for_blocks(const Engine& engine) {
-  return !block_training(engine).is_null();
+  return inside(engine).set_block.has_value();
 }
 
 void check_decode_options(const DecodeOptions& o, const Engine& engine) {

@@ -227,8 +227,10 @@ uint64_t Engine::fingerprint() const {
 }
 
 void Engine::Impl::attach_adapters() {
-  for (const AdapterUse& use : options.adapters)
+  for (const AdapterUse& use : options.adapters) {
     adapters.push_back(load_and_attach(use.path, use.strength, model.config, model.weights));
+    if (adapters.back().set_block) set_block = adapters.back().set_block;
+  }
 }
 
 int64_t Engine::Impl::adapter_bytes() const {
@@ -244,6 +246,11 @@ void Engine::Impl::read_text_side() {
   if (!model.gguf) {
     generation_config = read_generation_config(folder);
     if (Tokenizer::present(folder)) tokenizer = Tokenizer::load(folder);
+    if (!set_block) {
+      const std::filesystem::path file = folder / "config.json";
+      const Json config = read_json_file(file);
+      set_block = set_block_training(JsonObject(config, file.string()));
+    }
     return;
   }
   const std::string where = folder.string();

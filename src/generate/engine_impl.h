@@ -14,6 +14,7 @@
 #include "gemma/adapter.h"
 #include "gemma/load.h"
 #include "gemma/model.h"
+#include "gemma/set_block.h"
 
 namespace lapidary {
 
@@ -26,6 +27,7 @@ struct Engine::Impl {
   std::vector<Adapter> adapters;  // whose factors the model's matrices point into
   GenerationConfig generation_config;
   std::optional<Tokenizer> tokenizer;
+  std::optional<SetBlockTraining> set_block;  // what the adapters say of it, or the model
   KvType kv_type = KvType::kBF16;
   float embed_scale = 1;
   int threads = 1;        // to decode
@@ -38,7 +40,7 @@ struct Engine::Impl {
   mutable std::unique_ptr<State> state;
   mutable std::vector<float> logits;  // [kLogitRows, V]
 
-  void read_text_side();  // how generations end, and the tokenizer
+  void read_text_side();  // how generations end, the tokenizer, what it knows of set blocks
   void choose_threads();
   void attach_adapters();
   int64_t adapter_bytes() const;

@@ -17,8 +17,10 @@ Session::Impl::Impl(std::shared_ptr<const Engine> e, int64_t c)
 Segment Session::Impl::segment(std::span<const Token> more, int label,
                                std::span<const Token> block) {
   LAPIDARY_CHECK(labelled || label == 0, "labels are of labelled sessions");
-  return {&cache, std::ssize(more) + std::ssize(block), labelled ? &shares[label] : nullptr,
-          std::ssize(block)};
+  return {.cache = &cache,
+          .rows = std::ssize(more) + std::ssize(block),
+          .share = labelled ? &shares[label] : nullptr,
+          .undecided = std::ssize(block)};
 }
 
 void Session::Impl::appended(std::span<const Token> more, int label) {

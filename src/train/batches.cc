@@ -18,10 +18,22 @@ void check(const BatchOptions& o, const Dataset& data) {
     LAPIDARY_CHECK(data.length(i) <= o.sequence_length, "a row holds every sequence");
 }
 
+int64_t count_of(const std::vector<Token>& targets) {
+  return std::ssize(targets) - std::count(targets.begin(), targets.end(), kNoTarget);
+}
+
 }  // namespace
 
 int64_t Batch::target_count() const {
-  return std::ssize(targets) - std::count(targets.begin(), targets.end(), kNoTarget);
+  return count_of(targets);
+}
+
+int64_t Batch::masked_count() const {
+  return count_of(masked);
+}
+
+int64_t Batch::token_count() const {
+  return std::ssize(tokens) / (blocks.empty() ? 1 : 2);
 }
 
 void Batch::append(const Document& document) {
@@ -87,8 +99,11 @@ Batch BatchStream::next() {
     }
     const auto row = static_cast<size_t>(position_.row++);
     if (i % options_.ranks != options_.rank) continue;
-    for (int64_t k = row_begins_[row]; k < row_begins_[row + 1]; ++k)
-      batch.append(data_.read(order_[static_cast<size_t>(k)]));
+    for (int64_t k = row_begins_[row]; k < row_begins_[row + 1]; ++k) {
+      const int64_t sequence = order_[static_cast<size_t>(k)];
+      batch.append(data_.read(sequence));
+      batch.numbers.push_back(static_cast<uint64_t>(position_.epoch * data_.size() + sequence));
+    }
   }
   return batch;
 }

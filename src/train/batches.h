@@ -19,9 +19,17 @@ struct Batch {
   std::vector<Token> targets;  // [tokens]: the next one of the same document; kNoTarget where that
                                // is not counted, or there is none
   std::vector<int64_t> lengths;  // of the documents, in order; their sum is the number of tokens
+  // Of each document: its sequence's number, counted on through the epochs. None is given twice.
+  std::vector<uint64_t> numbers = {};
+  // Once noisy copies are there (set_blocks.h): as of Documents.
+  std::vector<int64_t> blocks = {};
+  std::vector<Token> masked = {};
 
   int64_t target_count() const;
+  int64_t masked_count() const;
+  int64_t token_count() const;  // of the documents, without copies
   void append(const Document& document);
+  Documents documents() const { return {tokens, targets, lengths, blocks, masked}; }
 };
 
 struct BatchOptions {

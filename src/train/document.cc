@@ -1,5 +1,9 @@
 #include "train/document.h"
 
+#include <algorithm>
+
+#include <fmt/format.h>
+
 #include "base/fail.h"
 
 namespace lapidary {
@@ -40,15 +44,8 @@ Document from_chat(std::span<const ChatMessage> messages, const Tokenizer& token
   }
 }
 
-}  // namespace
-
-void Document::append(const std::vector<Token>& ids, bool counts) {
-  tokens.insert(tokens.end(), ids.begin(), ids.end());
-  counted.resize(tokens.size(), counts ? 1 : 0);
-}
-
-Document make_document(const Record& record, const Tokenizer& tokenizer,
-                       const DocumentOptions& options, const std::string& where) {
+Document make_any_document(const Record& record, const Tokenizer& tokenizer,
+                           const DocumentOptions& options, const std::string& where) {
   if (const auto* text = std::get_if<TextRecord>(&record)) return from_text(text->text, tokenizer);
   if (const auto* chat = std::get_if<ChatRecord>(&record))
     return from_chat(chat->messages, tokenizer, options.prompt_loss, where);
@@ -56,6 +53,28 @@ Document make_document(const Record& record, const Tokenizer& tokenizer,
   if (!options.chat_completion) return from_completion(completion, tokenizer, options.prompt_loss);
   const ChatMessage messages[] = {{"user", completion.prompt}, {"model", completion.completion}};
   return from_chat(messages, tokenizer, options.prompt_loss, where);
+}
+
+}  // namespace
+
+void Document::append(const std::vector<Token>& ids, bool counts) {
+  tokens.insert(tokens.end(), ids.begin(), ids.end());
+  counted.resize(tokens.size(), counts ? 1 : 0);
+}
+
+void refuse_reserved(Token token, const Tokenizer& tokenizer, const std::string& where) {
+  throw Error(ErrorKind::kInput,
+              fmt::format("{}: has the token {} ('{}'), which stands for masked ones", where, token,
+                          tokenizer.piece(token)),
+              "--mask-token names one that the data does not have");
+}
+
+Document make_document(const Record& record, const Tokenizer& tokenizer,
+                       const DocumentOptions& options, const std::string& where) {
+  Document document = make_any_document(record, tokenizer, options, where);
+  if (options.reserved && std::ranges::count(document.tokens, *options.reserved) > 0)
+    refuse_reserved(*options.reserved, tokenizer, where);
+  return document;
 }
 
 }  // namespace lapidary

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct Document {
 struct DocumentOptions {
   bool prompt_loss = false;     // whether prompts, users' turns and the chat's frame count too
   bool chat_completion = true;  // whether prompt and completion are a turn of each in a chat
+  std::optional<Token> reserved = {};  // that no document may have
 };
 
 // Text: <bos> text <eos>, in which the spelling of a control token is that token, so that text
@@ -29,8 +31,13 @@ struct DocumentOptions {
 // <eos>; control tokens in messages are text. Prompt and completion: a conversation of two turns,
 // or else <bos> prompt completion <eos>, each encoded by itself, as generating after the prompt
 // would have it. Throws Error{kInput} that begins with `where` for roles that do not alternate or
-// do not end with the model's, and for a tokenizer without the tokens of a chat.
+// do not end with the model's, for a tokenizer without the tokens of a chat, and for the token that
+// is reserved.
 Document make_document(const Record& record, const Tokenizer& tokenizer,
                        const DocumentOptions& options, const std::string& where);
+
+// What it throws for that token.
+[[noreturn]] void refuse_reserved(Token token, const Tokenizer& tokenizer,
+                                  const std::string& where);
 
 }  // namespace lapidary

@@ -101,6 +101,11 @@ int64_t measured_bytes(const TrainOptions& o, bool moves, int64_t size) {
 
 }  // namespace
 
+int64_t rows_at_once(const TrainOptions& o) {
+  const int64_t copies = o.objective == TrainObjective::kSetBlock ? 2 : 1;
+  return o.micro_batch * o.sequence_length * copies;
+}
+
 TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t now) {
   const Config& c = model.config;
   const TrainedTensors trained(o, model);
@@ -132,8 +137,8 @@ TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t n
                               optimizer_bytes(o, factors) + optimizer_bytes(o, beside));
   for (const WeightMatrix* m : list_matrices(model)) memory.weights += m->bytes();
   memory.activations =
-      backprop_bytes(c, o.micro_batch * o.sequence_length, std::max(o.checkpoint_layers, 0),
-                     o.dropout > 0, [&](const std::string& name) {
+      backprop_bytes(c, rows_at_once(o), std::max(o.checkpoint_layers, 0), o.dropout > 0,
+                     [&](const std::string& name) {
                        return Trained{.values = trained.values(name),
                                       .adapter_rank = trained.adapter(name) ? o.rank : 0,
                                       .dora = o.dora};

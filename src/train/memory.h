@@ -9,6 +9,10 @@
 
 namespace lapidary {
 
+// Rows that the model sees at once, where micro_batch is set: with set blocks each token is there
+// twice.
+int64_t rows_at_once(const TrainOptions& options);
+
 // Bytes of a run with these options, whose micro_batch is set, of which the process holds `now`
 // already: without weights, whose files are mapped and untouched.
 TrainMemory training_memory(const TrainOptions& options, const Model& model, int64_t now);

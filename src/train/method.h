@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "lapidary/train.h"
 
 #include "gemma/load.h"
+#include "gemma/set_block.h"
 #include "train/lora.h"
 #include "train/optimizer.h"
 #include "train/parameter.h"
@@ -51,8 +53,9 @@ bool is_embedding(std::string_view tensor);
 bool trained_beside(const TrainOptions& options, std::string_view tensor);
 
 // The method that the options name, on the model's weights, which it changes and which must outlive
-// it.
+// it. `set_block` is what is written about the training beside them.
 std::unique_ptr<Method> make_method(const TrainOptions& options, Model& model,
-                                    const std::filesystem::path& folder);
+                                    const std::filesystem::path& folder,
+                                    const std::optional<SetBlockTraining>& set_block = {});
 
 }  // namespace lapidary

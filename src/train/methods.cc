@@ -66,34 +66,39 @@ bool trained_beside(const TrainOptions& o, std::string_view tensor) {
 
 namespace {
 
+using SetBlock = std::optional<SetBlockTraining>;
+
 class FullMethod : public Method {
  public:
-  FullMethod(Model& model, fs::path folder)
+  FullMethod(Model& model, fs::path folder, SetBlock set_block)
       : model_(model),
         folder_(std::move(folder)),
+        set_block_(set_block),
         weights_(model.config, model.weights, [](std::string_view) { return true; }) {}
 
   std::span<const Parameter> parameters() const override { return weights_.parameters(); }
   std::vector<TrainedMatrix> matrices() const override { return trained_matrices(parameters()); }
   std::vector<StateArray> state() override { return state_arrays(parameters()); }
   fs::path write(const fs::path& run, Executor& /*ex*/) override {
-    write_model_folder(model_, folder_, run / "model");
+    write_model_folder(model_, folder_, run / "model", set_block_);
     return run / "model";
   }
 
  private:
   Model& model_;
   fs::path folder_;
+  SetBlock set_block_;
   FullWeights weights_;
 };
 
 class LoraMethod : public Method {
  public:
-  LoraMethod(const TrainOptions& o, Model& model, const fs::path& folder)
+  LoraMethod(const TrainOptions& o, Model& model, const fs::path& folder, SetBlock set_block)
       : model_(model),
         folder_(folder),
         adapter_(make_lora(model.config, lora_options(o))),
         weights_(adapter_) {
+    adapter_.set_block = set_block;
     attach(adapter_, 1, model.config, model.weights);
     start_dora(adapter_);
   }
@@ -137,10 +142,11 @@ class LoraMethod : public Method {
 // every so often. Embeddings and norms go on being trained where asked for.
 class ReloraMethod : public Method {
  public:
-  ReloraMethod(const TrainOptions& o, Model& model, fs::path folder)
+  ReloraMethod(const TrainOptions& o, Model& model, fs::path folder, SetBlock set_block)
       : options_(o),
         model_(model),
         folder_(std::move(folder)),
+        set_block_(set_block),
         warm_(o.warm_start > 0),
         adapter_(make_lora(model.config, lora_options(o))),
         factors_(adapter_),
@@ -197,7 +203,7 @@ class ReloraMethod : public Method {
   fs::path write(const fs::path& run, Executor& ex) override {
     merge(ex);
     for (AdapterMatrix& m : adapter_.matrices) std::fill(m.b.begin(), m.b.end(), 0.0f);
-    write_model_folder(model_, folder_, run / "model");
+    write_model_folder(model_, folder_, run / "model", set_block_);
     return run / "model";
   }
 
@@ -232,6 +238,7 @@ class ReloraMethod : public Method {
   const TrainOptions options_;
   Model& model_;
   fs::path folder_;
+  SetBlock set_block_;
   bool warm_;
   Adapter adapter_;
   AdapterWeights factors_;
@@ -243,10 +250,11 @@ class ReloraMethod : public Method {
 
 class Rank1Method : public Method {
  public:
-  Rank1Method(const TrainOptions& o, Model& model, fs::path folder)
+  Rank1Method(const TrainOptions& o, Model& model, fs::path folder, SetBlock set_block)
       : options_(o),
         model_(model),
         folder_(std::move(folder)),
+        set_block_(set_block),
         targets_(target_names(o, model)),
         weights_(model.config, model.weights,
                  [&](std::string_view name) {
@@ -299,7 +307,7 @@ class Rank1Method : public Method {
   }
 
   fs::path write(const fs::path& run, Executor& /*ex*/) override {
-    write_model_folder(model_, folder_, run / "model");
+    write_model_folder(model_, folder_, run / "model", set_block_);
     return run / "model";
   }
 
@@ -314,6 +322,7 @@ class Rank1Method : public Method {
   const TrainOptions options_;
   Model& model_;
   fs::path folder_;
+  SetBlock set_block_;
   std::set<std::string> targets_;
   FullWeights weights_;
   std::vector<Projection> projections_;
@@ -322,16 +331,17 @@ class Rank1Method : public Method {
 }  // namespace
 
 std::unique_ptr<Method> make_method(const TrainOptions& options, Model& model,
-                                    const fs::path& folder) {
+                                    const fs::path& folder,
+                                    const std::optional<SetBlockTraining>& set_block) {
   switch (options.method) {
     case TrainMethod::kFull:
-      return std::make_unique<FullMethod>(model, folder);
+      return std::make_unique<FullMethod>(model, folder, set_block);
     case TrainMethod::kLora:
-      return std::make_unique<LoraMethod>(options, model, folder);
+      return std::make_unique<LoraMethod>(options, model, folder, set_block);
     case TrainMethod::kRelora:
-      return std::make_unique<ReloraMethod>(options, model, folder);
+      return std::make_unique<ReloraMethod>(options, model, folder, set_block);
     case TrainMethod::kRank1:
-      return std::make_unique<Rank1Method>(options, model, folder);
+      return std::make_unique<Rank1Method>(options, model, folder, set_block);
   }
   return nullptr;
 }

@@ -1,6 +1,7 @@
 #include "train/model_folder.h"
 
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -49,7 +50,8 @@ class TensorWriter {
 }  // namespace
 
 void write_model_folder(const Model& model, const std::filesystem::path& source,
-                        const std::filesystem::path& out) {
+                        const std::filesystem::path& out,
+                        const std::optional<SetBlockTraining>& set_block) {
   const DType dtype =
       model.dtype == DType::kF32 || model.dtype == DType::kF16 ? model.dtype : DType::kBF16;
   const bool own_head = model.weights.lm_head.data != model.weights.embed_tokens.data;
@@ -77,8 +79,9 @@ void write_model_folder(const Model& model, const std::filesystem::path& source,
   if (own_head) tensors.matrix(model.weights.lm_head);
   writer.finish();
   copy_other_files(source, staging.path());
-  write_config(read_ordered_json_file(source / "config.json"), staging.path(), std::nullopt,
-               torch_name(dtype));
+  OrderedJson config = read_ordered_json_file(source / "config.json");
+  if (set_block) config[kSetBlockKey] = to_json(*set_block);
+  write_config(std::move(config), staging.path(), std::nullopt, torch_name(dtype));
   staging.commit_folder();
 }
 

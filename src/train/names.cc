@@ -28,6 +28,22 @@ std::string_view name_of(TrainMethod method) {
   return "";
 }
 
+TrainObjective train_objective(std::string_view name) {
+  if (name == "next") return TrainObjective::kNextToken;
+  if (name == "sbd") return TrainObjective::kSetBlock;
+  fail_usage("--objective: '{}' is none of next, sbd", name);
+}
+
+std::string_view name_of(TrainObjective objective) {
+  switch (objective) {
+    case TrainObjective::kNextToken:
+      return "next";
+    case TrainObjective::kSetBlock:
+      return "sbd";
+  }
+  return "";
+}
+
 Directions train_directions(std::string_view name) {
   if (name == "random") return Directions::kRandom;
   if (name == "aligned") return Directions::kAligned;

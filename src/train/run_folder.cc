@@ -54,10 +54,33 @@ std::ofstream open_lines(const fs::path& file, int64_t step) {
   return std::ofstream(file, std::ios::app);
 }
 
+void add(const SetBlockLoss& loss, const std::string& prefix, OrderedJson& json) {
+  json[prefix + "ntp_loss"] = loss.next;
+  if (loss.masked) json[prefix + "matp_loss"] = *loss.masked;
+  json[prefix + "masked_share"] = loss.masked_share;
+}
+
+// What of a line of metrics.jsonl is a curve of the event file.
+constexpr const char* kCurves[] = {"loss",
+                                   "lr",
+                                   "grad_norm",
+                                   "tokens_per_second",
+                                   "valid_loss",
+                                   "memorized_bits",
+                                   "valid_memorized_bits",
+                                   "membership_auc",
+                                   "ntp_loss",
+                                   "matp_loss",
+                                   "masked_share",
+                                   "block_size",
+                                   "valid_ntp_loss",
+                                   "valid_matp_loss"};
+
 }  // namespace
 
 OrderedJson to_json(const TrainOptions& o) {
   return {{"method", name_of(o.method)},
+          {"objective", name_of(o.objective)},
           {"model", o.model.string()},
           {"data", o.data.string()},
           {"iterations", o.iterations},
@@ -97,6 +120,9 @@ OrderedJson to_json(const TrainOptions& o) {
           {"prune", o.prune},
           {"merge_every", o.merge_every},
           {"directions", name_of(o.directions)},
+          {"mask_token", o.mask_token},
+          {"block_min", o.block_min},
+          {"block_max", o.block_max},
           {"rank_every", o.rank_every},
           {"track_memorization", o.track_memorization},
           {"operands", o.compute == Compute::kFast ? "bf16" : "f32"},
@@ -200,7 +226,12 @@ void RunFolder::log(const TrainStep& s) {
                       {"grad_norm", s.grad_norm},
                       {"tokens", s.tokens},
                       {"peak_rss_bytes", peak_rss_bytes()}};
+  if (s.set_block) {
+    add(*s.set_block, "", json);
+    json["block_size"] = s.block;
+  }
   if (s.valid_loss) json["valid_loss"] = *s.valid_loss;
+  if (s.valid_set_block) add(*s.valid_set_block, "valid_", json);
   if (s.memorization) json["memorized_bits"] = s.memorization->bits;
   if (s.memorization && s.memorization->auc) {
     json["valid_memorized_bits"] = *s.memorization->valid_bits;
@@ -210,8 +241,7 @@ void RunFolder::log(const TrainStep& s) {
   metrics_.flush();
   if (!metrics_) fail_resource("{}: cannot write", (path_ / "metrics.jsonl").string());
   std::vector<std::pair<std::string_view, double>> scalars;
-  for (const char* key : {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss",
-                          "memorized_bits", "valid_memorized_bits", "membership_auc"})
+  for (const char* key : kCurves)
     if (json.contains(key)) scalars.emplace_back(key, json[key].get<double>());
   events_->add(s.step, scalars);
 }

@@ -55,6 +55,18 @@ Points points_of(const std::vector<Json>& lines, const char* key, double scale) 
   return points;
 }
 
+// The terms of a loss with set blocks, where there are any.
+void add_set_blocks(const std::vector<Json>& lines, Report& report) {
+  Chart chart{.title = "Terms of the loss", .x_title = "step", .y_title = "nats per token"};
+  for (const auto& [key, name] :
+       {std::pair("ntp_loss", "next token"), std::pair("matp_loss", "masked tokens"),
+        std::pair("valid_ntp_loss", "next token, validation"),
+        std::pair("valid_matp_loss", "masked tokens, validation")})
+    if (const Points points = points_of(lines, key, 1); !points.empty())
+      chart.series.push_back({.name = name, .points = thinned(points)});
+  if (!chart.series.empty()) report.charts.push_back(std::move(chart));
+}
+
 // Where it was tracked.
 void add_memorization(const std::vector<Json>& lines, Report& report) {
   Chart chart{.title = "Bits of a sequence that are known by heart",
@@ -80,8 +92,8 @@ Report run_report(const std::filesystem::path& run) {
   const std::vector<Json> lines = read_lines(run / "metrics.jsonl");
   const Json config = read_json_file(run / "config.json");
   Report report{.title = fmt::format("Training: {}", config.value("method", ""))};
-  for (const char* key : {"model", "data", "batch_size", "sequence_length", "optimizer",
-                          "learning_rate", "rank", "seed"})
+  for (const char* key : {"objective", "model", "data", "batch_size", "sequence_length",
+                          "optimizer", "learning_rate", "rank", "seed"})
     if (config.contains(key))
       report.facts.emplace_back(
           key, config[key].is_string() ? config[key].get<std::string>() : shown_json(config[key]));
@@ -90,6 +102,7 @@ Report run_report(const std::filesystem::path& run) {
   const Points valid = points_of(lines, "valid_loss", 1);
   if (!valid.empty()) loss.series.push_back({.name = "validation", .points = valid});
   report.charts.push_back(std::move(loss));
+  add_set_blocks(lines, report);
   add_memorization(lines, report);
   for (const Metric& metric : kMetrics) {
     Chart chart{.title = metric.title, .x_title = "step", .y_title = metric.unit};
@@ -101,9 +114,11 @@ Report run_report(const std::filesystem::path& run) {
   if (lines.empty()) return report;
   const Json& last = lines.back();
   report.table.columns = {{"", false}, {"first step", true}, {"last step", true}};
-  for (const char* key : {"step", "loss", "lr", "grad_norm", "tokens_per_second"})
-    report.table.rows.push_back({key, fmt::format("{:.4g}", lines.front().value(key, NAN)),
-                                 fmt::format("{:.4g}", last.value(key, NAN))});
+  for (const char* key :
+       {"step", "loss", "ntp_loss", "matp_loss", "lr", "grad_norm", "tokens_per_second"})
+    if (last.contains(key))
+      report.table.rows.push_back({key, fmt::format("{:.4g}", lines.front().value(key, NAN)),
+                                   fmt::format("{:.4g}", last.value(key, NAN))});
   for (const Json& line : lines) report.records.push_back(OrderedJson(line));
   return report;
 }

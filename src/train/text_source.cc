@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "base/fail.h"
 #include "base/rng.h"
@@ -74,12 +77,14 @@ class TextSource : public DocumentSource {
 // What is kept of a chunk that was encoded once.
 struct Outcome {
   int64_t tokens = 0;
-  uint64_t hash = 0;     // of the tokens
-  int64_t lines = 0;     // line breaks in the chunk
-  int64_t bad_line = 0;  // with bytes that are not UTF-8, from 1; 0: none
+  uint64_t hash = 0;          // of the tokens
+  int64_t lines = 0;          // line breaks in the chunk
+  int64_t bad_line = 0;       // with bytes that are not UTF-8, from 1; 0: none
+  int64_t reserved_line = 0;  // with the reserved token, likewise
 };
 
-Outcome outcome_of(std::string_view text, const Tokenizer& tokenizer) {
+Outcome outcome_of(std::string_view text, const Tokenizer& tokenizer,
+                   const std::optional<Token>& reserved) {
   const auto breaks = [](std::string_view part) {
     return std::count(part.begin(), part.end(), '\n');
   };
@@ -89,12 +94,15 @@ Outcome outcome_of(std::string_view text, const Tokenizer& tokenizer) {
   const std::vector<Token> ids = tokenizer.encode(text);
   outcome.tokens = std::ssize(ids);
   outcome.hash = hash_tokens(outcome.hash, ids);
+  if (!reserved) return outcome;
+  if (const auto found = std::ranges::find(ids, *reserved); found != ids.end())
+    outcome.reserved_line = breaks(tokenizer.decode({ids.begin(), found}, true)) + 1;
   return outcome;
 }
 
 // Reads the file once, a piece at a time, and adds its chunks. Returns the tokens' fingerprint.
-uint64_t add_chunks(TextSource& source, const Tokenizer& tokenizer, ThreadPool& pool,
-                    const Watch& watch) {
+uint64_t add_chunks(TextSource& source, const Tokenizer& tokenizer,
+                    const std::optional<Token>& reserved, ThreadPool& pool, const Watch& watch) {
   const DataFile& file = source.file();
   uint64_t fingerprint = 0;
   int64_t begin = 0, lines = 0;  // of `text`
@@ -112,12 +120,15 @@ uint64_t add_chunks(TextSource& source, const Tokenizer& tokenizer, ThreadPool& 
     std::vector<Outcome> outcomes(parts.size());
     pool.parallel_for(std::ssize(parts), [&](int64_t first, int64_t end, int) {
       for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(end); ++i)
-        outcomes[i] = outcome_of(parts[i], tokenizer);
+        outcomes[i] = outcome_of(parts[i], tokenizer, reserved);
     });
     for (size_t i = 0; i < parts.size(); ++i) {
       const Outcome& outcome = outcomes[i];
       if (outcome.bad_line > 0)
         fail("{}:{}: not valid UTF-8", file.name(), lines + outcome.bad_line);
+      if (outcome.reserved_line > 0)
+        refuse_reserved(*reserved, tokenizer,
+                        fmt::format("{}:{}", file.name(), lines + outcome.reserved_line));
       lines += outcome.lines;
       fingerprint = mix64(fingerprint ^ outcome.hash);
       source.add({begin, std::ssize(parts[i]), 0, hash_of(parts[i])}, outcome.tokens);
@@ -152,7 +163,7 @@ ReadSource read_text(const std::filesystem::path& path, const Tokenizer& tokeniz
                      const DataOptions& options, ThreadPool& pool, const Watch& watch) {
   const auto source = std::make_shared<TextSource>(path, tokenizer, options.sequence_length);
   ReadSource made{source, {}, {.documents = 1}, 0};
-  made.fingerprint = add_chunks(*source, tokenizer, pool, watch);
+  made.fingerprint = add_chunks(*source, tokenizer, options.documents.reserved, pool, watch);
   if (source->tokens() == 0) fail("{}: is empty", source->file().name());
   made.report.longest = source->tokens() + 2;
   made.report.split = source->windows() > 1 ? 1 : 0;

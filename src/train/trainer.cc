@@ -31,6 +31,7 @@
 #include "train/ranks.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
+#include "train/set_blocks.h"
 
 namespace lapidary {
 
@@ -45,6 +46,11 @@ void check(const TrainOptions& o) {
     fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
   if (o.dora && o.method != TrainMethod::kLora)
     fail_usage("--dora: is of --method lora, found {}", name_of(o.method));
+  const TrainOptions open;
+  if (o.objective != TrainObjective::kSetBlock &&
+      (o.mask_token != open.mask_token || o.block_min != open.block_min ||
+       o.block_max != open.block_max))
+    fail_usage("--mask-token, --block-min, --block-max: are of --objective sbd");
   if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
   if (o.method != TrainMethod::kLora && std::filesystem::is_regular_file(o.model))
     throw Error(ErrorKind::kUsage,
@@ -71,10 +77,12 @@ void check(const TrainOptions& o) {
     fail_usage("--track-memorization: {} is negative", o.track_memorization);
 }
 
-DataOptions data_options(const TrainOptions& o) {
+DataOptions data_options(const TrainOptions& o, const std::optional<SetBlockTraining>& blocks) {
+  DocumentOptions documents{.prompt_loss = o.prompt_loss};
+  if (blocks) documents.reserved = blocks->mask_token_id;
   return {.sequence_length = o.sequence_length,
           .long_documents = long_documents(o.long_documents),
-          .documents = {.prompt_loss = o.prompt_loss},
+          .documents = documents,
           .valid_fraction = o.valid_fraction,
           .seed = o.seed};
 }
@@ -111,8 +119,30 @@ OptimizerOptions optimizer_options(const TrainOptions& o) {
           .seed = o.seed};
 }
 
-Documents documents_of(const Batch& batch) {
-  return {batch.tokens, batch.targets, batch.lengths};
+double mean_of(const Loss& loss) {
+  return (loss.nats + loss.masked_nats) / static_cast<double>(loss.tokens);
+}
+
+SetBlockLoss terms_of(const Loss& loss) {
+  const auto targets = static_cast<double>(loss.tokens);
+  const auto masked = static_cast<double>(loss.masked_tokens);
+  SetBlockLoss terms{.next = loss.nats / targets, .masked_share = masked / targets};
+  if (masked > 0) terms.masked = loss.masked_nats / masked;
+  return terms;
+}
+
+void add(const Loss& part, Loss& sum) {
+  sum.nats += part.nats;
+  sum.tokens += part.tokens;
+  sum.masked_nats += part.masked_nats;
+  sum.masked_tokens += part.masked_tokens;
+}
+
+Loss add_up(Ranks& ranks, const Loss& own) {
+  std::array<double, 4> sums = {own.nats, static_cast<double>(own.tokens), own.masked_nats,
+                                static_cast<double>(own.masked_tokens)};
+  ranks.add_up(sums);
+  return {sums[0], static_cast<int64_t>(sums[1]), sums[2], static_cast<int64_t>(sums[3])};
 }
 
 // The first rank makes the folder; the others only read what there is to resume.
@@ -163,13 +193,15 @@ class Trainer {
         model_(load_model(options.model)),
         ex_(best_kernels(), options.threads > 0 ? options.threads : cpu_budget().threads()),
         tokenizer_(data.train ? std::nullopt : std::optional(load_tokenizer(options.model))),
+        set_blocks_(
+            set_blocks(options, model_.config, tokenizer_.has_value() ? &*tokenizer_ : nullptr)),
         data_(data.train ? std::move(data)
-                         : open_data(options.data, *tokenizer_, data_options(options), ex_.pool(),
-                                     Watch{{}, watch.stop})),
+                         : open_data(options.data, *tokenizer_, data_options(options, set_blocks_),
+                                     ex_.pool(), Watch{{}, watch.stop})),
         memory_(choose_memory(o_, model_)),
         folder_(open_folder(o_, ranks_)),
         operands_(operands_of(options, ex_.kernels())),
-        method_(make_method(o_, model_, o_.model)) {}
+        method_(make_method(o_, model_, o_.model, set_blocks_)) {}
 
   TrainResult run(const TrainEvents& events);
 
@@ -180,9 +212,9 @@ class Trainer {
   void evaluate(TrainStep& done);
   TrainStep step();
   std::vector<Batch> next_batches();
-  double gradients(const std::vector<Batch>& batches, int64_t targets);
+  Loss gradients(const std::vector<Batch>& batches, int64_t targets);
   void check_finite(double loss, double norm) const;
-  double valid_loss();
+  Loss valid_loss();
   void save();
   std::vector<StateArray> state();
   void tell(TrainMoment::Kind kind, int layer = -1);
@@ -193,7 +225,8 @@ class Trainer {
   Schedule schedule_;
   Model model_;
   Executor ex_;
-  std::optional<Tokenizer> tokenizer_;  // of data that is read from files
+  std::optional<Tokenizer> tokenizer_;          // of data that is read from files
+  std::optional<SetBlockTraining> set_blocks_;  // where they are the objective
   TrainingData data_;
   TrainMemory memory_;
   RunFolder folder_;
@@ -236,9 +269,8 @@ void Trainer::choose_parameters() {
   optimizer_.reset();  // before the next ones take memory
   backprop_.reset();
   optimizer_ = make_optimizer(optimizer_options(o_), method_->parameters());
-  backprop_ = std::make_unique<Backprop>(ex_, model_.config, model_.weights,
-                                         o_.micro_batch * o_.sequence_length, o_.checkpoint_layers,
-                                         operands_);
+  backprop_ = std::make_unique<Backprop>(ex_, model_.config, model_.weights, rows_at_once(o_),
+                                         o_.checkpoint_layers, operands_);
   for (const Parameter& p : method_->parameters())
     backprop_->tape().track(p.value.data(), p.size(), p.grad.data());
   if (!moment_) return;
@@ -275,34 +307,38 @@ void Trainer::take_up() {
   batches_ = std::make_unique<BatchStream>(*data_.train, batch_options(o_, ranks_), position_.data);
 }
 
-// Returns the nats of this rank. `targets` are all ranks', to add up to the mean over all. The sums
+// Returns the loss of this rank. `targets` are all ranks', to add up to the mean over all. The sums
 // over the ranks begin as soon as the last batch is through with a layer.
-double Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
-  const auto add_up = [this](std::optional<int> layer) {
+Loss Trainer::gradients(const std::vector<Batch>& batches, int64_t targets) {
+  const auto begin_adding_up = [this](std::optional<int> layer) {
     for (const Parameter& p : method_->parameters())
       if (layer_of(p.name) == layer) ranks_.begin_adding_up(p.grad);
   };
   std::function<void(int)> after;
   // A rank that left within a step would leave the others waiting.
   const Watch alone = ranks_.count() > 1 ? Watch{} : watch_;
-  double nats = 0;
+  Loss loss;
   for (size_t i = 0; i < batches.size(); ++i) {
     const uint64_t key =
         mix64(mix64(o_.seed ^ kDropoutSeed) ^ (static_cast<uint64_t>(position_.step) * 65536 + i));
     backprop_->tape().set_dropout(o_.dropout, mix64(key + static_cast<uint64_t>(ranks_.rank())));
-    if (ranks_.count() > 1 && i + 1 == batches.size()) after = add_up;
+    if (ranks_.count() > 1 && i + 1 == batches.size()) after = begin_adding_up;
     const auto scale = static_cast<float>(1 / static_cast<double>(targets));
-    nats += backprop_->run(documents_of(batches[i]), scale, alone, after).nats;
+    add(backprop_->run(batches[i].documents(), scale, alone, after), loss);
   }
-  add_up(std::nullopt);
+  begin_adding_up(std::nullopt);
   ranks_.finish();
-  return nats;
+  return loss;
 }
 
 std::vector<Batch> Trainer::next_batches() {
   std::vector<Batch> batches;
   for (int64_t row = 0; row < o_.batch_size; row += o_.micro_batch)
     batches.push_back(batches_->next());
+  if (set_blocks_) {
+    const int64_t block = block_of_step(*set_blocks_, o_.seed, position_.step);
+    for (Batch& batch : batches) batch = with_noisy_copies(batch, *set_blocks_, o_.seed, block);
+  }
   return batches;
 }
 
@@ -325,7 +361,7 @@ TrainStep Trainer::step() {
   std::array<double, 2> counts = {};  // targets, tokens
   for (const Batch& batch : batches) {
     counts[0] += static_cast<double>(batch.target_count());
-    counts[1] += static_cast<double>(batch.tokens.size());
+    counts[1] += static_cast<double>(batch.token_count());
   }
   ranks_.add_up(counts);
   const auto targets = static_cast<int64_t>(counts[0]), tokens = static_cast<int64_t>(counts[1]);
@@ -333,8 +369,7 @@ TrainStep Trainer::step() {
   std::unique_ptr<UpdateCosines> update;
   if (evolution_ && evolution_->due(position_.step + 1))
     update = evolution_->watch_step(backprop_->tape());
-  double nats = gradients(batches, targets);
-  ranks_.add_up({&nats, 1});
+  const Loss loss = add_up(ranks_, gradients(batches, targets));
   if (update) {
     for (const std::span<float> gradient : update->own_gradients())
       ranks_.begin_adding_up(gradient);
@@ -345,7 +380,7 @@ TrainStep Trainer::step() {
   const double norm = o_.max_grad_norm > 0
                           ? clip_gradients(method_->parameters(), o_.max_grad_norm, ex_.pool())
                           : gradient_norm(method_->parameters(), ex_.pool());
-  const double mean = nats / static_cast<double>(targets);
+  const double mean = mean_of(loss);
   check_finite(mean, norm);
   if (ranks_.smallest(norm) != ranks_.largest(norm))
     fail_resource("step {}: the ranks have other gradients; are their machines and programs alike?",
@@ -359,35 +394,43 @@ TrainStep Trainer::step() {
   position_.data = batches_->position();
   position_.tokens += tokens;
   position_.seconds += clock.seconds();
-  return {.step = position_.step,
-          .loss = mean,
-          .lr = lr,
-          .tokens_per_second = static_cast<double>(tokens) / clock.seconds(),
-          .grad_norm = norm,
-          .tokens = tokens};
+  TrainStep done{.step = position_.step,
+                 .loss = mean,
+                 .lr = lr,
+                 .tokens_per_second = static_cast<double>(tokens) / clock.seconds(),
+                 .grad_norm = norm,
+                 .tokens = tokens};
+  if (set_blocks_) {
+    done.set_block = terms_of(loss);
+    done.block = batches.front().blocks.front();
+  }
+  return done;
 }
 
-double Trainer::valid_loss() {
+// The noisy copies of validation are the same each time.
+Loss Trainer::valid_loss() {
   BatchOptions options = batch_options(o_, ranks_);
   options.shuffle = false;
   options.repeat = false;
   BatchStream stream(*data_.valid, options);
-  std::array<double, 2> sums = {};  // nats, targets
+  Loss loss;
   const Watch alone = ranks_.count() > 1 ? Watch{} : watch_;
   while (!stream.done()) {
-    const Batch batch = stream.next();
+    Batch batch = stream.next();
     if (batch.tokens.empty()) continue;  // the rows are out on this rank
-    const Loss loss = backprop_->evaluate(documents_of(batch), alone);
-    sums[0] += loss.nats;
-    sums[1] += static_cast<double>(loss.tokens);
+    if (set_blocks_) batch = with_noisy_copies(batch, *set_blocks_, o_.seed, 0);
+    add(backprop_->evaluate(batch.documents(), alone), loss);
   }
-  ranks_.add_up(sums);
-  return sums[0] / sums[1];
+  return add_up(ranks_, loss);
 }
 
 // What is measured now and then, and at the end.
 void Trainer::evaluate(TrainStep& done) {
-  if (data_.valid) done.valid_loss = valid_loss();
+  if (data_.valid) {
+    const Loss loss = valid_loss();
+    done.valid_loss = mean_of(loss);
+    if (set_blocks_) done.valid_set_block = terms_of(loss);
+  }
   if (track_) done.memorization = track_->measure(*backprop_, watch_);
 }
 
@@ -424,6 +467,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
       evaluate(done);
       result.valid_loss = done.valid_loss;
       result.memorization = done.memorization;
+      result.valid_set_block = done.valid_set_block;
     }
     if (ranks_.first()) {
       if (evolution_ && evolution_->due(position_.step))
@@ -434,6 +478,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
       watch_.report(position_.step, o_.iterations);
     }
     result.loss = done.loss;
+    result.set_block = done.set_block;
     if (last || (o_.save_every > 0 && position_.step % o_.save_every == 0)) save();
   }
   result.steps = position_.step;

@@ -86,6 +86,26 @@ class Bench(Case):
             self.assertGreater(row["peak_rss_bytes"], row["file_bytes"])
 
     @needs_model
+    def test_decode(self):
+        tasks = self.folder / "tasks.jsonl"
+        tasks.write_text('{"prompt": "ROMEO:", "completion": "no"}\n{"prompt": "JULIET:"}\n')
+        page = self.folder / "decode.html"
+        records = json.loads(self.ok("bench", "decode", "-q", "--prompts", str(tasks), "-n", "12", "-r", "2", "--blocks",
+                                     "4", "--gammas", "0,inf", "--mask-token", "<mask>", "-o", "json", "--html",
+                                     str(page)).stdout)
+        self.assertEqual([(r["decode"], r["block"], r["gamma"]) for r in records],
+                         [("plain", None, None), ("ngram", None, None), ("set-block", 4, "0"), ("set-block", 4, "inf")])
+        self.assertEqual([r["accuracy"] for r in records], [0] * 4)
+        self.assertEqual([r["identical"] for r in records][:2], [2, 2])
+        self.assertEqual(records[3]["forward_passes"], 6)
+        self.assertEqual(len(records[2]["pass_by_place"]), 4)
+        self.assertIn("Likelihood and speed", page.read_text())
+        self.refused(2, "go together", "bench", "decode", "--ways", "draft")
+        self.refused(2, "--gammas", "bench", "decode", "--gammas", "much")
+        tasks.write_text('{"prompt": ""}\n')
+        self.refused(1, "line 1", "bench", "decode", "--prompts", str(tasks))
+
+    @needs_model
     def test_peers(self):
         script = self.folder / "peer.sh"
         script.write_text("""echo '{"load_s": 1}'

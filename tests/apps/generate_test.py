@@ -82,7 +82,7 @@ class Generate(Case):
     def test_blocks_are_shown(self):
         shown = self.ok("generate", "-p", "ROMEO:", "-n", "8", "--decode", "set-block", "--block", "4", "--gamma", "0",
                         "--temp", "0", "--show-blocks", "--ignore-eos", "--mask-token", "<mask>")
-        self.assertIn("was not trained to fill in blocks", shown.stderr)
+        self.assertIn("nothing says that it was trained to fill in blocks", shown.stderr)
         lines = [line for line in shown.stderr.splitlines() if "[" in line]
         self.assertEqual(len(lines), 8)
         self.assertEqual([line.count("\u2591\u2591") for line in lines], [3, 2, 1, 0] * 2)

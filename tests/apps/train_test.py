@@ -114,12 +114,52 @@ class Train(Case):
         self.assertIn("holds a run already", ranks(*shared, code=1).stderr)
         ranks(*shared, "--resume")
 
+    def test_set_blocks(self):
+        """--method sbd is full training; on adapters it is an objective."""
+        args = (*SMALL, "--iters", "2", "--valid-fraction", "0.3", "--json", "-q")
+        for method, output, config in (("sbd", "model", "config.json"),
+                                       ("lora", "adapter", "adapter_config.json")):
+            self.args = (*self.args[:-1], str(self.folder / method))
+            objective = ("--objective", "sbd") if method == "lora" else ()
+            document = json.loads(self.ok(*self.args, *args, "--method", method, *objective).stdout)
+            self.assertEqual((document["method"], document["objective"]), (method, "sbd"))
+            self.assertLessEqual({"ntp_loss", "matp_loss", "valid_ntp_loss", "valid_matp_loss"}, set(document))
+            made = json.loads((self.folder / method / output / config).read_text())
+            self.assertEqual(made["set_block"], {"mask_token_id": 4, "block_min": 2, "block_max": 16})
+        self.ok("score", "-m", str(self.folder / "sbd/model"), "--ids", "2,17,300,41",
+                "--adapter", str(self.folder / "lora/adapter"), "-q")
+        lines = self.ok(*self.args[:-1], str(self.folder / "shown"), *SMALL, "--iters", "1", "--method", "sbd").stderr
+        self.assertRegex(lines, r"loss [\d.]+ \(next [\d.]+, masked [\d.]+\)")
+
+    @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
+    def test_two_ranks_mask_what_one_does(self):
+        args = ("train", "-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16",
+                "--iters", "2", "--method", "sbd", "--valid-fraction", "0.3", "-q", "-t", "1", "--compute", "exact")
+        self.ok(*args, "-o", str(self.run_folder), "--batch-size", "4")
+        whole = self.lines()
+        self.run_folder = self.folder / "ranks"
+        result = subprocess.run(["mpirun", "-n", "2", "--oversubscribe", BINARY, *args, "-o", str(self.run_folder),
+                                 "--batch-size", "2"], capture_output=True, text=True, timeout=120, check=False,
+                                env=environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for one, two in zip(whole, self.lines(), strict=True):
+            self.assertEqual((one["block_size"], one["masked_share"]), (two["block_size"], two["masked_share"]))
+            for key in ("ntp_loss", "matp_loss", "valid_ntp_loss", "valid_matp_loss"):
+                self.assertEqual(key in one, key in two)
+                if key in one:  # sums of a few hundred f32 terms in another order
+                    self.assertAlmostEqual(two[key], one[key], delta=1e-5)
+
     def test_refused(self):
         self.refused(2, "--dropout", *self.args, "--dropout", "1")
         self.refused(2, "does not divide", *self.args, "--batch-size", "4", "--micro-batch", "3")
         self.refused(2, "fits none of", *self.args, "--targets", "qproj")
         self.refused(2, "--reset-every", *self.args, "--method", "relora")
         self.refused(2, "--rank-every", *self.args, "--rank-every", "-1")
+        self.refused(2, "--block-max", *self.args, "--method", "sbd", "--block-max", "65")
+        self.refused(2, "--block-min", *self.args, "--method", "sbd", "--block-min", "0")
+        self.refused(2, "are of --objective sbd", *self.args, "--block-max", "8")
+        self.refused(2, "--objective next", *self.args, "--method", "sbd", "--objective", "next")
+        self.refused(1, "has no '<blank>'", *self.args, "--method", "sbd", "--mask-token", "<blank>")
         self.refused(1, "nope", "train", "-m", str(TINY), "--data", "/nope", "-o", str(self.folder / "other"))
 
 

@@ -156,6 +156,25 @@ TEST(AdapterFiles, KeepTheirType) {
   expect_same(back, file);
 }
 
+TEST(AdapterFiles, SayThatTheyWereTrainedOnSetBlocks) {
+  AdapterFile file = load_adapter(kAdapters / "plain");
+  EXPECT_EQ(file.adapter.set_block, std::nullopt);
+  file.adapter.set_block = {.mask_token_id = 4, .block_min = 2, .block_max = 8};
+  for (const AdapterFormat format : {AdapterFormat::kPeft, AdapterFormat::kMlx}) {
+    ScratchFolder to;
+    save_adapter(file, format, to.path() / "x", false);
+    EXPECT_EQ(load_adapter(to.path() / "x").adapter.set_block, file.adapter.set_block)
+        << name_of(format);
+    const fs::path config = to.path() / "x/adapter_config.json";
+    OrderedJson json = read_ordered_json_file(config);
+    json["set_block"]["block_max"] = 1;
+    to.write("x/adapter_config.json", json.dump());
+    EXPECT_EQ(error_of([&] { load_adapter(to.path() / "x"); }, to.path().string()),
+              "/x/adapter_config.json: set_block: field 'block_max': is no size of blocks from "
+              "block_min on");
+  }
+}
+
 TEST(AdapterFiles, AreReplacedOnlyWhenAsked) {
   ScratchFolder to;
   const fs::path out = to.path() / "x";

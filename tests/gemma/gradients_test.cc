@@ -13,23 +13,33 @@ struct Attention {
   double scale, cap;                          // cap 0: none
   std::vector<int64_t> documents;             // rows of each
   bool both_ways = false;
+  int64_t block = 0;  // of a noisy copy behind each document; 0: there is none
+
+  int64_t rows_of(int64_t length) const { return block > 0 ? 2 * length : length; }
+
+  // Whether row `t` of a document's rows sees row `key`.
+  bool sees(int64_t length, int64_t t, int64_t key) const {
+    if (both_ways) return window == 0 || std::abs(t - key) < window / 2 + 1;  // as transformers
+    const bool noisy = t >= length, of_noisy = key >= length;
+    const int64_t at = t % length, key_at = key % length;
+    if (of_noisy) return noisy && at / block == key_at / block;
+    if (noisy && key_at / block >= at / block) return false;
+    return key_at <= at && (window == 0 || at - key_at < window);
+  }
 
   // Of row `t` of a document that begins at row `begin`, with a head's part of q, k and v.
-  void add_row(const std::vector<Doubles>& in, int64_t begin, int64_t rows, int64_t t, int64_t head,
-               Doubles& out) const {
+  void add_row(const std::vector<Doubles>& in, int64_t begin, int64_t length, int64_t t,
+               int64_t head, Doubles& out) const {
     const int64_t kv = head / (heads / kv_heads);
     const auto at = [&](int64_t row, int64_t width, int64_t part) {
       return static_cast<size_t>((begin + row) * width * head_dim + part * head_dim);
     };
     const auto dim = static_cast<size_t>(head_dim);
     Doubles scores;
-    const auto seen = [&](int64_t key) {  // as transformers has it
-      if (both_ways) return window == 0 || std::abs(t - key) < window / 2 + 1;
-      return key <= t && (window == 0 || t - key < window);
-    };
-    int64_t first = 0;
-    while (!seen(first)) ++first;
-    for (int64_t key = first; key < rows && seen(key); ++key) {
+    std::vector<int64_t> keys;
+    for (int64_t key = 0; key < rows_of(length); ++key) {
+      if (!sees(length, t, key)) continue;
+      keys.push_back(key);
       double score = 0;
       for (size_t i = 0; i < dim; ++i)
         score += in[0][at(t, heads, head) + i] * in[1][at(key, kv_heads, kv) + i];
@@ -40,7 +50,7 @@ struct Attention {
     for (size_t i = 0; i < dim; ++i) {
       double value = 0;
       for (size_t key = 0; key < scores.size(); ++key)
-        value += scores[key] / sum * in[2][at(first + static_cast<int64_t>(key), kv_heads, kv) + i];
+        value += scores[key] / sum * in[2][at(keys[key], kv_heads, kv) + i];
       out.push_back(value);
     }
   }
@@ -48,10 +58,10 @@ struct Attention {
   Doubles operator()(const std::vector<Doubles>& in) const {
     Doubles out;
     int64_t begin = 0;
-    for (const int64_t rows : documents) {
-      for (int64_t t = 0; t < rows; ++t)
-        for (int64_t head = 0; head < heads; ++head) add_row(in, begin, rows, t, head, out);
-      begin += rows;
+    for (const int64_t length : documents) {
+      for (int64_t t = 0; t < rows_of(length); ++t)
+        for (int64_t head = 0; head < heads; ++head) add_row(in, begin, length, t, head, out);
+      begin += rows_of(length);
     }
     return out;
   }
@@ -76,15 +86,16 @@ struct Attention {
 // exponential whose argument of size |s| was rounded is off by |s| roundings.
 void expect_gradients_of(const Attention& attention, double size, double roundings) {
   const Config config = attention.config();
-  const int64_t rows =
-      std::accumulate(attention.documents.begin(), attention.documents.end(), int64_t{0});
+  int64_t rows = 0;
+  for (const int64_t length : attention.documents) rows += attention.rows_of(length);
   Executor ex(best_kernels(), 2);
   Tape tape;
   State s(config, rows);
   AlignedVector<float> gradients(s.memory().size());
   tape.track(s.memory().data(), std::ssize(s.memory()), gradients.data());
   std::vector<Segment> segments;
-  for (const int64_t length : attention.documents) segments.push_back({nullptr, length});
+  for (const int64_t length : attention.documents)
+    segments.push_back({nullptr, attention.rows_of(length), nullptr, attention.block});
   s.place(ex, segments);
   Leaves leaves(tape);
   leaves.fill(s.q, size);
@@ -133,6 +144,31 @@ TEST(AttentionGradients, OfTokensThatSeeThoseAfterThem) {
                          .documents = {70, 1, 9},
                          .both_ways = true},
                         2, 150);
+}
+
+// A noisy copy behind each document: of documents that end within a block, are one, or are more
+// than a block of queries.
+TEST(AttentionGradients, OfSetBlocks) {
+  for (const int64_t window : {0, 6})
+    for (const int64_t block : {1, 4, 6})
+      expect_gradients_of({.heads = 2,
+                           .kv_heads = 1,
+                           .head_dim = 4,
+                           .window = window,
+                           .scale = 0.5,
+                           .cap = 0,
+                           .documents = {10, 1, 8},
+                           .block = block},
+                          2, 60);
+  expect_gradients_of({.heads = 1,
+                       .kv_heads = 1,
+                       .head_dim = 2,
+                       .window = 20,
+                       .scale = 0.7,
+                       .cap = 1.5,
+                       .documents = {70},
+                       .block = 9},
+                      3, 60);
 }
 
 // Scores of several times the cap, where its slope is far from one.

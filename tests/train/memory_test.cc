@@ -14,6 +14,7 @@
 #include "gemma/backprop.h"
 #include "train/full_weights.h"
 #include "train/lora.h"
+#include "train/set_blocks.h"
 
 namespace lapidary {
 namespace {
@@ -79,6 +80,30 @@ INSTANTIATE_TEST_SUITE_P(Models, TapeMemoryTest,
                                                               "gemma3-v5"),
                                             ::testing::ValuesIn(kWays)));
 
+// A document of 24 tokens and its copy take what a document of 48 does.
+TEST(TrainMemoryTest, NoisyCopiesAreRows) {
+  Model model = load_model(fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden/gemma3-v5");
+  Adapter adapter = make_lora(model.config, {.rank = 3});
+  attach(adapter, 1, model.config, model.weights);
+  AdapterWeights factors(adapter);
+  Batch batch;
+  std::vector<Token> tokens(24);
+  std::iota(tokens.begin(), tokens.end(), 3);
+  batch.append({tokens, std::vector<uint8_t>(24, 1)});
+  batch.numbers = {0};
+  const Batch noisy = with_noisy_copies(batch, {4, 2, 16}, 1, 5);
+  Executor ex(best_kernels(), 1);
+  Backprop pass(ex, model.config, model.weights, 48, 2);
+  for (const Parameter& p : factors.parameters())
+    pass.tape().track(p.value.data(), p.size(), p.grad.data());
+  pass.run(noisy.documents(), 1);
+  EXPECT_EQ(pass.tape().peak_bytes(),
+            tape_bytes(model.config, 48, 2, false, [&](const std::string& name) {
+              const bool adapted = name.find("_proj") != std::string::npos;
+              return Trained{.adapter_rank = adapted ? 3 : 0};
+            }));
+}
+
 TrainOptions tiny() {
   TrainOptions o;
   o.model = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny";
@@ -107,6 +132,15 @@ TEST(TrainMemoryTest, LessMemoryMeansSmallerBatchesAndThenCheckpoints) {
   EXPECT_EQ(least_rows.checkpoint_layers, 0);
   const TrainMemory checkpoints = chosen(least_rows.total() - (1 << 20));
   EXPECT_GT(checkpoints.checkpoint_layers, 0);
+}
+
+TEST(TrainMemoryTest, SetBlocksTakeTwiceTheRows) {
+  const Model model = load_model(tiny().model);
+  TrainOptions plain = tiny(), blocks = tiny();
+  plain.sequence_length = 2 * blocks.sequence_length;
+  plain.micro_batch = blocks.micro_batch = 1;
+  blocks.objective = TrainObjective::kSetBlock;
+  EXPECT_EQ(training_memory(blocks, model, 0).total(), training_memory(plain, model, 0).total());
 }
 
 TEST(TrainMemoryTest, WhatIsGivenStays) {

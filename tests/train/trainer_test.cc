@@ -232,6 +232,121 @@ TEST_P(DoraTest, IsOfLoraAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Lora, DoraTest, ::testing::Values(TrainMethod::kLora));
 
+class SetBlockTest : public TrainerTest {
+ protected:
+  TrainOptions options(const std::string& run) const {
+    TrainOptions o = TrainerTest::options(run);
+    o.objective = TrainObjective::kSetBlock;
+    o.block_max = 6;
+    if (o.method == TrainMethod::kLora) o.learning_rate = 1e-2;
+    return o;
+  }
+};
+
+// The same three rows in each step, masked anew.
+TEST_P(SetBlockTest, BothTermsFall) {
+  TrainOptions o = options("run");
+  o.iterations = 60;
+  o.batch_size = 3;
+  o.valid_fraction = 0.3;
+  o.eval_every = 30;
+  std::vector<TrainStep> steps;
+  const TrainResult result = train(o, {}, {{}, [&](const TrainStep& s) { steps.push_back(s); }});
+  // Of ten steps, since each masks others.
+  const auto mean = [&](size_t first, auto term) {
+    double sum = 0;
+    for (size_t i = first; i < first + 10; ++i) sum += term(*steps[i].set_block) / 10;
+    return sum;
+  };
+  const auto next = [](const SetBlockLoss& loss) { return loss.next; };
+  const auto masked = [](const SetBlockLoss& loss) { return loss.masked.value(); };
+  ASSERT_EQ(steps.size(), 60u);
+  EXPECT_LT(mean(50, next), 0.6 * mean(0, next));
+  EXPECT_LT(mean(50, masked), 0.6 * mean(0, masked));
+  for (const TrainStep& s : steps) {
+    EXPECT_GE(s.block, 2);
+    EXPECT_LE(s.block, 6);
+    EXPECT_NEAR(s.loss, s.set_block->next + s.set_block->masked_share * *s.set_block->masked, 1e-9);
+  }
+  ASSERT_TRUE(result.valid_set_block.has_value());
+  const Json line =
+      Json::parse(contents(o.run / "metrics.jsonl")
+                      .substr(contents(o.run / "metrics.jsonl").rfind("{\"step\":60")));
+  for (const char* key :
+       {"ntp_loss", "matp_loss", "masked_share", "block_size", "valid_ntp_loss", "valid_matp_loss"})
+    EXPECT_TRUE(line.contains(key)) << key;
+  EXPECT_NE(contents(o.run / "report.html").find("Terms of the loss"), std::string::npos);
+}
+
+TEST_P(SetBlockTest, StoppedAndResumedEqualsNeverStopped) {
+  const TrainOptions whole = options("whole");
+  train(whole);
+  TrainOptions parts = whole;
+  parts.run = folder_.path() / "parts";
+  std::stop_source stop;
+  EXPECT_THROW(train(parts, {{}, stop.get_token()},
+                     {{},
+                      [&](const TrainStep& s) {
+                        if (s.step == 3) stop.request_stop();
+                      }}),
+               Error);
+  parts.resume = true;
+  parts.threads = 1;
+  parts.checkpoint_layers = 2;
+  train(parts);
+  EXPECT_EQ(state_of(parts.run), state_of(whole.run));
+}
+
+// The draws are those of a document, whatever rows go through the model with it: sums of a few
+// hundred f32 terms in another order are all that differs.
+TEST_P(SetBlockTest, MicroBatchesDrawTheSame) {
+  TrainOptions o = options("one");
+  o.iterations = 1;
+  o.micro_batch = 1;
+  TrainOptions other = o;
+  other.run = folder_.path() / "other";
+  other.micro_batch = 2;
+  const TrainResult a = train(o), b = train(other);
+  EXPECT_NEAR(a.set_block->next, b.set_block->next, 1e-6);
+  EXPECT_NEAR(*a.set_block->masked, *b.set_block->masked, 1e-6);
+  EXPECT_EQ(a.set_block->masked_share, b.set_block->masked_share);
+}
+
+TEST_P(SetBlockTest, TheResultSaysSo) {
+  TrainOptions o = options("run");
+  o.iterations = 1;
+  o.mask_token = "<unused0>";
+  const TrainResult result = train(o);
+  const bool adapter = o.method == TrainMethod::kLora;
+  const Json config =
+      read_json_file(result.output / (adapter ? "adapter_config.json" : "config.json"));
+  EXPECT_EQ(config["set_block"], (Json{{"mask_token_id", 6}, {"block_min", 2}, {"block_max", 6}}));
+  o = TrainerTest::options("plain");
+  o.iterations = 1;
+  const std::string plain =
+      contents(train(o).output / (adapter ? "adapter_config.json" : "config.json"));
+  EXPECT_FALSE(plain.empty());
+  EXPECT_EQ(plain.find("set_block"), std::string::npos);
+}
+
+TEST_P(SetBlockTest, DataWithTheMaskIsRefused) {
+  TrainOptions o = options("run");
+  std::ofstream(o.data) << "one\ntwo\nthree <mask> four\n";
+  EXPECT_EQ(error_of([&] { train(o); }, folder_.path().string()),
+            "/text.txt:3: has the token 4 ('<mask>'), which stands for masked ones");
+  o.data = folder_.path() / "lines.jsonl";
+  std::ofstream(o.data) << "{\"text\": \"one\"}\n{\"text\": \"two <mask>\"}\n";
+  EXPECT_EQ(error_of([&] { train(o); }, folder_.path().string()),
+            "/lines.jsonl:2: has the token 4 ('<mask>'), which stands for masked ones");
+  o.mask_token = "<unused0>";
+  o.iterations = 1;
+  EXPECT_EQ(train(o).steps, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, SetBlockTest,
+                         ::testing::Values(TrainMethod::kFull, TrainMethod::kLora),
+                         [](const auto& test) { return std::string(name_of(test.param)); });
+
 class DirectionsTest : public TrainerTest {
  protected:
   std::vector<double> losses(TrainOptions o, const std::string& run) {
