@@ -56,7 +56,8 @@ void Backprop::begin(const Documents& batch) {
                  "blocks of each document, and masked tokens in them");
   segments_.clear();
   for (size_t i = 0; i < batch.lengths.size(); ++i)
-    segments_.push_back({nullptr, batch.lengths[i], nullptr, twice ? batch.blocks[i] : 0});
+    segments_.push_back(
+        {.cache = nullptr, .rows = batch.lengths[i], .set_block = twice ? batch.blocks[i] : 0});
   state_.place(ex_, segments_);
   gradients_.begin(std::ssize(batch.tokens));
 }

@@ -81,8 +81,8 @@ TEST_F(DecodingEval, LikelihoodIsThatOfScoring) {
   all.insert(all.end(), made.tokens.begin(), made.tokens.end());
   Session whole(engine), prompt(engine);
   const Score together = score(whole, all), before = score(prompt, ids);
-  const double nats = together.nll * static_cast<double>(together.predicted) -
-                      before.nll * static_cast<double>(before.predicted);
+  const double nats = *together.nll * static_cast<double>(together.predicted) -
+                      *before.nll * static_cast<double>(before.predicted);
   EXPECT_NEAR(results[0].nll, nats / static_cast<double>(made.tokens.size()), 1e-5);
 }
 
