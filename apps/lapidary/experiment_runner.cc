@@ -69,16 +69,17 @@ int run_child(const std::vector<std::string>& words, const fs::path& output) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+}  // namespace
+
 Json to_json(const ExperimentRun& run) {
   return {{"name", run.name},
           {"model", run.model},
           {"exit", run.exit_code},
           {"seconds", run.seconds},
           {"folder", run.folder.string()},
-          {"report", run.report.string()}};
+          {"printed", run.printed.string()},
+          {"report", run.report.empty() ? Json() : Json(run.report.string())}};
 }
-
-}  // namespace
 
 ExperimentRunner::ExperimentRunner(fs::path folder, std::string model, std::string text)
     : folder_(std::move(folder)), model_(std::move(model)), text_(std::move(text)) {
@@ -94,7 +95,8 @@ ExperimentRunner::ExperimentRunner(fs::path folder, std::string model, std::stri
                             .exit_code = static_cast<int>(o.integer("exit")),
                             .seconds = o.number("seconds"),
                             .folder = o.string("folder"),
-                            .report = o.string("report", "")};
+                            .report = o.string("report", ""),
+                            .printed = o.string("printed", "")};
     runs_[{run.name, run.model}] = run;
   }
 }

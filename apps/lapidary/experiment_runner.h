@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common.h"
 #include "experiment_list.h"
 
 namespace lapidary::cli {
@@ -19,8 +20,9 @@ struct ExperimentRun {
   double seconds = 0;
   std::filesystem::path folder;
   std::filesystem::path report = {};   // the page; empty if there is none
-  std::filesystem::path printed = {};  // what the commands printed; of runs made here
+  std::filesystem::path printed = {};  // what the commands printed
 };
+Json to_json(const ExperimentRun& run);  // as it is kept, and printed
 
 class ExperimentRunner {
  public:

@@ -64,16 +64,6 @@ Json to_json(const Experiment& e) {
           {"time", e.time}, {"commands", e.commands}, {"report", e.report}};
 }
 
-Json to_json(const ExperimentRun& run) {
-  return {{"name", run.name},
-          {"model", run.model},
-          {"exit", run.exit_code},
-          {"seconds", run.seconds},
-          {"folder", run.folder.string()},
-          {"printed", run.printed.string()},
-          {"report", run.report.empty() ? Json() : Json(run.report.string())}};
-}
-
 void print_list(bool json) {
   if (json) {
     Json list = Json::array();

@@ -15,7 +15,7 @@
 #include "lapidary/error.h"
 #include "lapidary/generate.h"
 
-#include "base/rng.h"
+#include "generate/token_runs.h"
 
 namespace lapidary {
 namespace {
@@ -26,14 +26,6 @@ const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
 const fs::path kTiny = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny";
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 using Rows = std::map<int64_t, std::vector<float>>;
-
-std::vector<Token> random_tokens(int64_t n, int vocab, uint64_t seed = 1) {
-  const CounterRng rng(seed);
-  std::vector<Token> ids(static_cast<size_t>(n));
-  for (size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<Token>(rng.bits(i) % static_cast<uint64_t>(vocab));
-  return ids;
-}
 
 std::vector<int64_t> up_to(size_t n) {
   std::vector<int64_t> all(n);
@@ -53,10 +45,6 @@ Rows look(Session& session, std::span<const Token> tokens, std::span<const Token
   };
   session.engine().step({&item, 1});
   return rows;
-}
-
-std::vector<float> copy(std::span<const float> values) {
-  return {values.begin(), values.end()};
 }
 
 struct Case {

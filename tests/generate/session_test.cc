@@ -13,7 +13,7 @@
 
 #include "lapidary/engine.h"
 
-#include "base/rng.h"
+#include "generate/token_runs.h"
 #include "io/test_files.h"
 
 namespace lapidary {
@@ -22,18 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
-
-std::vector<Token> random_tokens(int64_t n, int vocab, uint64_t seed = 1) {
-  const CounterRng rng(seed);
-  std::vector<Token> ids(static_cast<size_t>(n));
-  for (size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<Token>(rng.bits(i) % static_cast<uint64_t>(vocab));
-  return ids;
-}
-
-std::vector<float> copy(std::span<const float> values) {
-  return {values.begin(), values.end()};
-}
 
 ::testing::AssertionResult same_bits(std::span<const float> a, std::span<const float> b) {
   if (a.size() != b.size()) return ::testing::AssertionFailure() << a.size() << " and " << b.size();
