@@ -109,7 +109,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
   return loss;
 }
 
-Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
+Loss Backprop::evaluate(const Documents& batch, const Watch& watch, std::span<uint8_t> likeliest) {
   begin(batch);
   const Recording recording(ex_, tape_, operands_);
   const Dropout dropout = tape_.dropout();
@@ -121,7 +121,8 @@ Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
   }
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
   ex_.tape = nullptr;
-  const Loss loss = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, 0);
+  const Loss loss =
+      cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, 0, likeliest);
   ex_.tape = &tape_;
   tape_.set_dropout(dropout.rate, dropout.key);
   return loss;

@@ -201,17 +201,22 @@ void RunFolder::log(const TrainStep& s) {
                       {"tokens", s.tokens},
                       {"peak_rss_bytes", peak_rss_bytes()}};
   if (s.valid_loss) json["valid_loss"] = *s.valid_loss;
-  if (s.memorization) json["memorized_bits"] = s.memorization->bits;
+  if (s.memorization) {
+    json["memorized_bits"] = s.memorization->bits;
+    json["extraction_rate"] = s.memorization->extraction_rate;
+  }
   if (s.memorization && s.memorization->auc) {
     json["valid_memorized_bits"] = *s.memorization->valid_bits;
+    json["valid_extraction_rate"] = *s.memorization->valid_extraction_rate;
     json["membership_auc"] = *s.memorization->auc;
   }
   metrics_ << json.dump() << "\n";
   metrics_.flush();
   if (!metrics_) fail_resource("{}: cannot write", (path_ / "metrics.jsonl").string());
   std::vector<std::pair<std::string_view, double>> scalars;
-  for (const char* key : {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss",
-                          "memorized_bits", "valid_memorized_bits", "membership_auc"})
+  for (const char* key :
+       {"loss", "lr", "grad_norm", "tokens_per_second", "valid_loss", "memorized_bits",
+        "valid_memorized_bits", "extraction_rate", "valid_extraction_rate", "membership_auc"})
     if (json.contains(key)) scalars.emplace_back(key, json[key].get<double>());
   events_->add(s.step, scalars);
 }
