@@ -14,6 +14,7 @@
 #   make experiments-train  compare the ways of training on CORPUS=tinyshakespeare.txt: docs/experiments/training.md
 #   make experiments-isolate  all examples of data/isolation under all conditions: docs/experiments/isolation.md
 #   make experiments-capacity  count the bits that models of 50k to 75k parameters hold: docs/experiments/capacity.md
+#   make experiments-capacity-text  train on growing amounts of CORPUS=tinyshakespeare.txt: docs/experiments/capacity-text.md
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
 #   make fuzz      each fuzz target for FUZZ_SECONDS (60)
 #   make install   into PREFIX (/usr/local)
@@ -26,7 +27,7 @@ PRESET ?= gemma-3-270m
 ARGS ?= -p 128 -n 32
 CORPUS ?= tinyshakespeare.txt
 
-.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments experiments-train experiments-isolate experiments-capacity check fuzz install clean
+.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments experiments-train experiments-isolate experiments-capacity experiments-capacity-text check fuzz install clean
 .DEFAULT_GOAL := build
 
 setup-build:
@@ -80,6 +81,9 @@ experiments-isolate: build
 
 experiments-capacity: build
 	@python3 tools/experiments_capacity.py
+
+experiments-capacity-text: build
+	@python3 tools/experiments_capacity_text.py --corpus $(CORPUS)
 
 check:
 	@tools/setup.sh check
