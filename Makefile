@@ -15,6 +15,7 @@
 #   make experiments-isolate  all examples of data/isolation under all conditions: docs/experiments/isolation.md
 #   make experiments-capacity  count the bits that models of 50k to 75k parameters hold: docs/experiments/capacity.md
 #   make experiments-sbd  set-block decoding on tasks and on CORPUS=tinyshakespeare.txt: docs/experiments/set_block.md
+#   make experiments-capacity-text  train on growing amounts of CORPUS=tinyshakespeare.txt: docs/experiments/capacity-text.md
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
 #   make fuzz      each fuzz target for FUZZ_SECONDS (60)
 #   make install   into PREFIX (/usr/local)
@@ -27,7 +28,7 @@ PRESET ?= gemma-3-270m
 ARGS ?= -p 128 -n 32
 CORPUS ?= tinyshakespeare.txt
 
-.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments experiments-train experiments-isolate experiments-capacity experiments-sbd check fuzz install clean
+.PHONY: demo test build setup setup-build download bench bench-peers interop tiny experiments experiments-train experiments-isolate experiments-capacity experiments-capacity-text experiments-sbd check fuzz install clean
 .DEFAULT_GOAL := build
 
 setup-build:
@@ -84,6 +85,9 @@ experiments-capacity: build
 
 experiments-sbd: build
 	@python3 tools/experiments_sbd.py --corpus $(CORPUS)
+
+experiments-capacity-text: build
+	@python3 tools/experiments_capacity_text.py --corpus $(CORPUS)
 
 check:
 	@tools/setup.sh check

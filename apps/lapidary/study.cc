@@ -58,6 +58,7 @@ void add_study(Program& program) {
             "  lapidary study diff ~/models/gemma-3-1b-pt ~/models/gemma-3-1b-it\n"
             "  lapidary study memory\n"
             "  lapidary study capacity -o capacity\n"
+            "  lapidary study capacity-text -f text.txt\n"
             "  lapidary study activations -p \"The capital of France is\" -o acts.safetensors");
       },
       [](const Nothing&) { return kOk; });
@@ -68,6 +69,8 @@ void add_study(Program& program) {
   add_study_memory(program, study);
   add_study_architecture(program, study);
   add_study_capacity(program, study);
+  add_study_capacity_text(program, study);
+  add_study_capacity_layers(program, study);
   add_study_memorization(program, study);
 }
 

@@ -1,13 +1,10 @@
 // lapidary study capacity: how many bits a model holds.
-#include <filesystem>
-
 #include <fmt/format.h>
 
 #include "lapidary/capacity_study.h"
 
-#include "base/fail.h"
 #include "bench_options.h"
-#include "io/output_file.h"
+#include "capacity_verbs.h"
 #include "study/capacity_file.h"
 #include "study/capacity_report.h"
 #include "study_verbs.h"
@@ -16,30 +13,19 @@ namespace lapidary::cli {
 
 namespace {
 
-namespace fs = std::filesystem;
-
 struct Options {
   Verbosity verbosity;
-  CapacityOptions capacity{.folder = "capacity"};
-  std::string output = "capacity";
-  bool json = false;
+  CapacityOptions capacity;
+  GoingOn output{.folder = "capacity"};
 };
 
 void setup(CLI::App& verb, Options& o) {
   CapacityOptions& c = o.capacity;
-  verb.add_option("--sizes", c.sizes, "Parameters of the models, about, embeddings included")
-      ->delimiter(',')
-      ->type_name("LIST")
-      ->check(between<int64_t>(1000, 100'000'000))
-      ->capture_default_str();
+  add_models(verb, c.sizes, c.layers);
   verb.add_option("--loads", c.loads,
                   "Entropies of the data sets, in bits per parameter, ascending")
       ->delimiter(',')
       ->type_name("LIST")
-      ->capture_default_str();
-  verb.add_option("--layers", c.layers, "Of each model")
-      ->type_name("N")
-      ->check(between(1, 64))
       ->capture_default_str();
   verb.add_option("--vocabulary", c.vocabulary, "Tokens that are drawn from")
       ->type_name("N")
@@ -53,28 +39,8 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between<int64_t>(2, 1 << 30))
       ->capture_default_str();
-  verb.add_option("--batch-size", c.batch, "Sequences of a step")
-      ->type_name("N")
-      ->check(between<int64_t>(1, 1 << 20))
-      ->capture_default_str();
-  choices(verb.add_option("--optimizer", c.optimizer, "")->capture_default_str(),
-          {"adamw", "adamw8", "sgd", "muon"});
-  verb.add_option("--learning-rate,--lr", c.learning_rate, "The highest rate")
-      ->type_name("X")
-      ->capture_default_str();
-  verb.add_option("--weight-decay", c.weight_decay,
-                  "Of matrices: keeps them from growing, whose steps would come to count less")
-      ->type_name("X")
-      ->capture_default_str();
-  verb.add_option("--seed", c.seed, "Of weights, data and its order")
-      ->type_name("N")
-      ->capture_default_str();
-  verb.add_option("-o,--output", o.output,
-                  "Folder for models, page and figures; a study that was stopped goes on")
-      ->type_name("DIR")
-      ->group("Output")
-      ->capture_default_str();
-  verb.add_flag("--json", o.json, "Print one JSON document as well")->group("Output");
+  add_recipe(verb, {c.batch, c.optimizer, c.learning_rate, c.weight_decay, c.seed});
+  add_going_on(verb, o.output);
   add_threads(verb, c.threads, "Speed");
   add_verbosity(verb, o.verbosity);
   verb.footer(
@@ -107,20 +73,14 @@ std::string summary(const CapacityStudy& study) {
 int run(const Options& o) {
   apply(o.verbosity);
   CapacityOptions options = o.capacity;
-  options.folder = o.output;
+  options.folder = o.output.folder;
   const Interruption interruption;
   CapacityStudy study;
   {
     ProgressBar bar("training", o.verbosity);
     study = study_capacity(options, Watch{bar.fn(), interruption.token()});
   }
-  write_file(options.folder / "capacity.json", to_json(study).dump(1) + "\n");
-  write_file(options.folder / "report.html", render(capacity_report(study), ReportFormat::kHtml));
-  if (o.json)
-    out_json(to_json(study));
-  else
-    out(summary(study));
-  note((options.folder / "report.html").string());
+  write_going_on(o.output, "capacity.json", to_json(study), capacity_report(study), summary(study));
   return kOk;
 }
 

@@ -12,6 +12,8 @@ void add_study_activations(Program& program, CLI::App& study);
 void add_study_architecture(Program& program, CLI::App& study);
 void add_study_attention(Program& program, CLI::App& study);
 void add_study_capacity(Program& program, CLI::App& study);
+void add_study_capacity_layers(Program& program, CLI::App& study);
+void add_study_capacity_text(Program& program, CLI::App& study);
 void add_study_diff(Program& program, CLI::App& study);
 void add_study_layers(Program& program, CLI::App& study);
 void add_study_memorization(Program& program, CLI::App& study);

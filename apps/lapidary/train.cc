@@ -64,8 +64,8 @@ void add_run(CLI::App& verb, Options& o) {
   number(verb, "--rank-every", o.train.rank_every,
          "Steps between measurements of the rank of each matrix' update (0: none)", "Run");
   number(verb, "--track-memorization", o.train.track_memorization,
-         "At each validation and at the end, measure what is known by heart of so many sequences, "
-         "and of as many of validation (0: none)",
+         "At each validation and at the end, measure what is known by heart of so many sequences "
+         "and how many of them can be extracted, and of as many of validation (0: none)",
          "Run");
   number(verb, "--seed", o.train.seed, "Of the order of the data, adapters and dropout (0)", "Run");
   verb.add_flag("--json", o.json, "Print one JSON document")->group("Run");
@@ -115,7 +115,8 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
       ->group(group);
   number(verb, "--dropout", o.dropout, "Of what adapters see (0)", group);
   verb.add_option("--targets", o.targets,
-                  "Patterns of matrices, as q_proj,'mlp.*' (default: all of a layer)")
+                  "Patterns of matrices, as q_proj,'mlp.*' or, of one layer, 'layers.3.*' "
+                  "(default: all)")
       ->delimiter(',')
       ->type_name("LIST")
       ->group(group);
@@ -223,9 +224,13 @@ Json result_json(const TrainResult& r, const Options& o, TrainObjective objectiv
   };
   add(r.set_block, "");
   add(r.valid_set_block, "valid_");
-  if (r.memorization) json["memorized_bits"] = r.memorization->bits;
+  if (r.memorization) {
+    json["memorized_bits"] = r.memorization->bits;
+    json["extraction_rate"] = r.memorization->extraction_rate;
+  }
   if (r.memorization && r.memorization->auc) {
     json["valid_memorized_bits"] = *r.memorization->valid_bits;
+    json["valid_extraction_rate"] = *r.memorization->valid_extraction_rate;
     json["membership_auc"] = *r.memorization->auc;
   }
   return json;

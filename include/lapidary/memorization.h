@@ -11,6 +11,13 @@ namespace lapidary {
 // log-likelihood over the reference's, at least 0. Nats are sums of -ln p over predicted tokens.
 double memorized_bits(double reference_nats, double model_nats);
 
+// Whether greedy decoding after the first `prefix` tokens of a sequence, or after the first half of
+// them for 0, gives all the others that count, of which there is one at least. `counted` and
+// `likeliest` are [T]: 1 where a token counts, and where a model that has read the right ones
+// before holds it the likeliest. Greedy decoding goes wrong at the first that it does not.
+bool is_extracted(std::span<const uint8_t> counted, std::span<const uint8_t> likeliest,
+                  int64_t prefix);
+
 // How well a threshold on the loss tells the sequences that a model was trained on from others.
 struct Membership {
   double auc = 0.5;      // chance that a member has the lower loss than another; ties count half

@@ -136,6 +136,10 @@ struct TrainMemory {
 struct TrackedMemorization {
   double bits = 0;                        // mean of a training sequence
   std::optional<double> valid_bits = {};  // and of one of the validation data
+  // Share of the sequences whose second half greedy decoding gives after their first
+  // (is_extracted() of memorization.h), of both.
+  double extraction_rate = 0;
+  std::optional<double> valid_extraction_rate = {};
   // How well these are told apart by what the model gained on them, per token.
   std::optional<double> auc = {};
 };

@@ -77,13 +77,11 @@ void Backprop::run_layers(int first, int last, const Watch& watch,
 }
 
 // The loss of the last layer's output.
-Loss Backprop::head(const Documents& batch, float scale) {
-  const auto of = [&](std::span<const Token> targets) {
-    return cross_entropy(ex_, config_, weights_.lm_head, state_.h, targets, scale);
-  };
-  Loss loss = of(batch.targets);
+Loss Backprop::head(const Documents& batch, float scale, std::span<uint8_t> likeliest) {
+  Loss loss =
+      cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.targets, scale, likeliest);
   if (batch.masked.empty()) return loss;
-  const Loss masked = of(batch.masked);
+  const Loss masked = cross_entropy(ex_, config_, weights_.lm_head, state_.h, batch.masked, scale);
   loss.masked_nats = masked.nats;
   loss.masked_tokens = masked.tokens;
   return loss;
@@ -128,7 +126,7 @@ Loss Backprop::run(const Documents& batch, float scale, const Watch& watch,
   return loss;
 }
 
-Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
+Loss Backprop::evaluate(const Documents& batch, const Watch& watch, std::span<uint8_t> likeliest) {
   begin(batch);
   const Recording recording(ex_, tape_, operands_);
   const Dropout dropout = tape_.dropout();
@@ -140,7 +138,7 @@ Loss Backprop::evaluate(const Documents& batch, const Watch& watch) {
   }
   rms_norm(ex_, state_.x, weights_.norm, config_.rms_norm_eps, state_.h);
   ex_.tape = nullptr;
-  const Loss loss = head(batch, 0);
+  const Loss loss = head(batch, 0, likeliest);
   ex_.tape = &tape_;
   tape_.set_dropout(dropout.rate, dropout.key);
   return loss;

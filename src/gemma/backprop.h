@@ -39,9 +39,10 @@ struct Loss {
 
 // Sum of -log p(target) over the rows of h, the final norm's output. With a tape on the executor,
 // adds `scale` times the gradient to that of h and, where it is tracked, of the head. Logits are
-// made for some rows at a time, in at most 256 MiB.
+// made for some rows at a time, in at most 256 MiB. `likeliest`: [T] becomes 1 where a row's target
+// is the likeliest token, the first of equal ones, and 0 elsewhere; or empty.
 Loss cross_entropy(Executor& ex, const Config& config, const Linear& lm_head, Matrix h,
-                   std::span<const Token> targets, float scale);
+                   std::span<const Token> targets, float scale, std::span<uint8_t> likeliest = {});
 
 // What cross_entropy() needs with a tape, in bytes.
 int64_t cross_entropy_bytes(const Config& config, int64_t rows);
@@ -86,12 +87,12 @@ class Backprop {
   // Error{kInterrupted} between layers.
   Loss run(const Documents& batch, float scale, const Watch& watch = {},
            const std::function<void(int layer)>& after = {});
-  // The loss alone, by the same arithmetic.
-  Loss evaluate(const Documents& batch, const Watch& watch = {});
+  // The loss alone, by the same arithmetic. `likeliest` is cross_entropy()'s.
+  Loss evaluate(const Documents& batch, const Watch& watch = {}, std::span<uint8_t> likeliest = {});
 
  private:
   void begin(const Documents& batch);
-  Loss head(const Documents& batch, float scale);
+  Loss head(const Documents& batch, float scale, std::span<uint8_t> likeliest = {});
   void run_layers(int first, int last, const Watch& watch,
                   const std::function<void(int layer)>& after = {});
   int layers() const { return config_.num_hidden_layers; }

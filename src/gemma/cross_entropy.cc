@@ -27,7 +27,18 @@ class LogitRows {
 
   Matrix values(int64_t rows, int64_t cols) { return {logits_, rows, cols}; }
 
-  // Each row's -log p(target).
+  // Whether each row's target is its likeliest token.
+  void find_likeliest(Matrix logits, std::span<const Token> targets, std::span<uint8_t> found) {
+    ex_.for_each(logits.rows, logits.cols, [&](int64_t first, int64_t last, int) {
+      for (int64_t i = first; i < last; ++i) {
+        const float* row = logits.row(i);
+        const auto t = static_cast<size_t>(i);
+        found[t] = std::max_element(row, row + logits.cols) - row == targets[t] ? 1 : 0;
+      }
+    });
+  }
+
+  // Each row's -log p(target). The logits become probabilities.
   void losses(Matrix logits, std::span<const Token> targets, std::span<double> nats) {
     if (cap_ > 0) softcap_all(logits);
     if (keep_capped_) std::copy_n(logits.data, logits.size(), capped_);
@@ -83,8 +94,9 @@ int64_t cross_entropy_bytes(const Config& c, int64_t rows) {
 }
 
 Loss cross_entropy(Executor& ex, const Config& c, const Linear& lm_head, Matrix h,
-                   std::span<const Token> targets, float scale) {
+                   std::span<const Token> targets, float scale, std::span<uint8_t> likeliest) {
   LAPIDARY_CHECK(std::ssize(targets) == h.rows, "[cross_entropy] a target for each row");
+  std::ranges::fill(likeliest, uint8_t{0});
   std::vector<int64_t> rows;
   for (int64_t t = 0; t < h.rows; ++t)
     if (targets[static_cast<size_t>(t)] != kNoTarget) rows.push_back(t);
@@ -93,6 +105,7 @@ Loss cross_entropy(Executor& ex, const Config& c, const Linear& lm_head, Matrix 
   AlignedVector<float> inputs(static_cast<size_t>(at_once * h.cols)), d_inputs(inputs.size());
   std::vector<Token> wanted(static_cast<size_t>(at_once));
   std::vector<double> nats(wanted.size());
+  std::vector<uint8_t> found(likeliest.empty() ? 0 : wanted.size());
 
   Loss loss;
   for (int64_t done = 0; done < std::ssize(rows); done += at_once) {
@@ -105,6 +118,12 @@ Loss cross_entropy(Executor& ex, const Config& c, const Linear& lm_head, Matrix 
     }
     const Matrix logits = logit_rows.values(count, c.vocab_size);
     gemm_rows(ex, x, lm_head, logits);
+    if (!likeliest.empty()) {
+      logit_rows.find_likeliest(logits, wanted, found);
+      for (int64_t i = 0; i < count; ++i)
+        likeliest[static_cast<size_t>(rows[static_cast<size_t>(done + i)])] =
+            found[static_cast<size_t>(i)];
+    }
     logit_rows.losses(logits, wanted, nats);
     for (int64_t i = 0; i < count; ++i) loss.nats += nats[static_cast<size_t>(i)];
     if (ex.tape == nullptr) continue;

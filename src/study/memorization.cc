@@ -14,14 +14,14 @@ namespace {
 
 // What one model makes of a document.
 struct Reading {
-  double nats = 0;         // over the tokens that count
-  int64_t known_from = 0;  // the likeliest token is the right one from here on, where it counts
+  double nats = 0;                 // over the tokens that count
+  std::vector<uint8_t> likeliest;  // [T]: of those, 1 where the right token is the likeliest one
 };
 
 Reading read(const std::shared_ptr<const Engine>& engine, const Document& document,
              ThreadPool& pool, const Watch& watch) {
   Session session(engine, std::ssize(document.tokens));
-  Reading reading;
+  Reading reading{.nats = 0, .likeliest = std::vector<uint8_t>(document.tokens.size())};
   session.score(
       document.tokens,
       [&](int64_t i, std::span<const float> logits) {
@@ -30,7 +30,7 @@ Reading read(const std::shared_ptr<const Engine>& engine, const Document& docume
         const auto token = static_cast<size_t>(document.tokens[next]);
         reading.nats += log_sum_exp(logits, pool) - logits[token];
         const auto likeliest = std::ranges::max_element(logits) - logits.begin();
-        if (static_cast<size_t>(likeliest) != token) reading.known_from = i + 2;
+        reading.likeliest[next] = static_cast<size_t>(likeliest) == token ? 1 : 0;
       },
       watch);
   if (!std::isfinite(reading.nats)) fail("{}: logits are not finite", engine->folder().string());
@@ -72,11 +72,7 @@ SequenceMemory Study::measure(const Document& document) {
       .reference_nats = read(reference_, document, pool_, quiet).nats,
       .model_nats = model.nats};
   memory.bits = memorized_bits(memory.reference_nats, memory.model_nats);
-  // Greedy decoding goes wrong where the right token is not the likeliest one, teacher forced.
-  const int64_t length = std::ssize(document.tokens);
-  const int64_t prefix = o_.prefix > 0 ? o_.prefix : length / 2;
-  const auto rest = document.counted.begin() + std::min(prefix, length);
-  memory.extracted = model.known_from <= prefix && std::count(rest, document.counted.end(), 1) > 0;
+  memory.extracted = is_extracted(document.counted, model.likeliest, o_.prefix);
   return memory;
 }
 

@@ -12,14 +12,6 @@ namespace {
 constexpr size_t kBars = 20;
 constexpr size_t kListed = 20;
 
-OrderedJson membership_json(const Membership& m) {
-  return {{"auc", m.auc},
-          {"f1", m.f1},
-          {"threshold", m.threshold},
-          {"precision", m.precision},
-          {"recall", m.recall}};
-}
-
 OrderedJson sequences_json(const std::vector<SequenceMemory>& sequences) {
   OrderedJson list = OrderedJson::array();
   for (const SequenceMemory& s : sequences)
@@ -94,13 +86,21 @@ std::string told(const Membership& m) {
 
 }  // namespace
 
+OrderedJson to_json(const Membership& m) {
+  return {{"auc", m.auc},
+          {"f1", m.f1},
+          {"threshold", m.threshold},
+          {"precision", m.precision},
+          {"recall", m.recall}};
+}
+
 OrderedJson to_json(const MemorizationStudy& study) {
   return {{"parameters", study.parameters},
           {"data_sequences", study.data_sequences},
           {"data_tokens", study.data_tokens},
           {"data_bits_per_parameter", study.data_bits_per_parameter},
-          {"membership_by_loss", membership_json(study.by_loss)},
-          {"membership_by_gain", membership_json(study.by_gain)},
+          {"membership_by_loss", to_json(study.by_loss)},
+          {"membership_by_gain", to_json(study.by_gain)},
           {"expected_f1", study.expected_f1},
           {"members", side_json(study.members)},
           {"others", side_json(study.others)}};

@@ -8,6 +8,7 @@
 
 namespace lapidary {
 
+OrderedJson to_json(const Membership& membership);
 OrderedJson to_json(const MemorizationStudy& study);
 Report memorization_report(const MemorizationStudy& study, const Engine& model,
                            const Engine& reference);

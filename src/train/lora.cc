@@ -16,40 +16,35 @@ namespace {
 
 constexpr uint64_t kLoraStream = 0x6c6f7261;
 
-bool fits(const std::string& pattern, const std::string& name) {
+// `name` is that of a matrix within a layer.
+bool fits(const std::string& pattern, int64_t layer, const std::string& name) {
+  if (pattern.starts_with("layers."))
+    return fnmatch(pattern.c_str(), fmt::format("layers.{}.{}", layer, name).c_str(), 0) == 0;
   const std::string word = name.substr(name.find('.') + 1);
   return fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
          fnmatch(pattern.c_str(), word.c_str(), 0) == 0;
 }
 
-std::set<std::string> chosen(const std::vector<std::string>& patterns) {
-  const std::vector<std::string> all = adaptable_matrices();
-  if (patterns.empty()) return {all.begin(), all.end()};
-  std::set<std::string> names;
-  for (const std::string& pattern : patterns) {
-    const size_t before = names.size();
-    bool fitted = false;
-    for (const std::string& name : all)
-      if (fits(pattern, name)) names.insert(name), fitted = true;
-    if (!fitted && names.size() == before)
-      fail_usage("--targets: '{}' fits none of {}", pattern, fmt::join(all, ", "));
-  }
-  return names;
-}
-
-}  // namespace
-
-namespace {
-
 // fn(its name, its name within a layer) for each matrix that the options choose.
 template <class Fn>
 void for_each_target(const Config& c, const LoraOptions& o, Fn&& fn) {
-  const std::set<std::string> names = chosen(o.targets);
   const int64_t layers = c.num_hidden_layers;
   const int64_t first = o.last_layers > 0 ? std::max<int64_t>(0, layers - o.last_layers) : 0;
+  std::set<std::string> fitted;  // of the patterns
   for (int64_t layer = first; layer < layers; ++layer)
-    for (const std::string& name : adaptable_matrices())
-      if (names.contains(name)) fn(fmt::format("model.layers.{}.{}", layer, name), name);
+    for (const std::string& name : adaptable_matrices()) {
+      bool chosen = o.targets.empty();
+      for (const std::string& pattern : o.targets)
+        if (fits(pattern, layer, name)) {
+          chosen = true;
+          fitted.insert(pattern);
+        }
+      if (chosen) fn(fmt::format("model.layers.{}.{}", layer, name), name);
+    }
+  for (const std::string& pattern : o.targets)
+    if (!fitted.contains(pattern))
+      fail_usage("--targets: '{}' fits none of {} of layers {} to {}", pattern,
+                 fmt::join(adaptable_matrices(), ", "), first, layers - 1);
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ struct LoraOptions {
   bool rslora = false;  // or alpha / sqrt(rank) (arXiv 2312.03732)
   bool dora = false;    // with lengths of the rows (arXiv 2402.09353), zeros until start_dora
   // Patterns over the names of a layer's matrices, "self_attn.q_proj": one fits a whole name, or
-  // its last word, and may have * and ?. Empty: all of adaptable_matrices().
+  // its last word, and may have * and ?. One that begins with "layers." is over names with their
+  // layer, "layers.3.self_attn.q_proj". Empty: all of adaptable_matrices().
   std::vector<std::string> targets = {};
   int64_t last_layers = 0;  // only the last so many layers; 0: all
   uint64_t seed = 0;

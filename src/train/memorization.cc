@@ -14,6 +14,18 @@ double memorized_bits(double reference_nats, double model_nats) {
   return std::max(0.0, reference_nats - model_nats) / std::numbers::ln2;
 }
 
+bool is_extracted(std::span<const uint8_t> counted, std::span<const uint8_t> likeliest,
+                  int64_t prefix) {
+  LAPIDARY_CHECK(counted.size() == likeliest.size(), "a mark for each token");
+  const size_t first = prefix > 0 ? static_cast<size_t>(prefix) : counted.size() / 2;
+  bool any = false;
+  for (size_t i = first; i < counted.size(); ++i) {
+    if (counted[i] != 0 && likeliest[i] == 0) return false;
+    any = any || counted[i] != 0;
+  }
+  return any;
+}
+
 Membership infer_membership(std::span<const double> members, std::span<const double> others) {
   LAPIDARY_CHECK(!members.empty() && !others.empty(), "losses of both sides");
   std::vector<std::pair<double, bool>> losses;  // and whether it is a member's

@@ -68,6 +68,8 @@ constexpr const char* kCurves[] = {"loss",
                                    "valid_loss",
                                    "memorized_bits",
                                    "valid_memorized_bits",
+                                   "extraction_rate",
+                                   "valid_extraction_rate",
                                    "membership_auc",
                                    "ntp_loss",
                                    "matp_loss",
@@ -232,9 +234,13 @@ void RunFolder::log(const TrainStep& s) {
   }
   if (s.valid_loss) json["valid_loss"] = *s.valid_loss;
   if (s.valid_set_block) add(*s.valid_set_block, "valid_", json);
-  if (s.memorization) json["memorized_bits"] = s.memorization->bits;
+  if (s.memorization) {
+    json["memorized_bits"] = s.memorization->bits;
+    json["extraction_rate"] = s.memorization->extraction_rate;
+  }
   if (s.memorization && s.memorization->auc) {
     json["valid_memorized_bits"] = *s.memorization->valid_bits;
+    json["valid_extraction_rate"] = *s.memorization->valid_extraction_rate;
     json["membership_auc"] = *s.memorization->auc;
   }
   metrics_ << json.dump() << "\n";

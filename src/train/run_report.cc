@@ -67,16 +67,26 @@ void add_set_blocks(const std::vector<Json>& lines, Report& report) {
   if (!chart.series.empty()) report.charts.push_back(std::move(chart));
 }
 
-// Where it was tracked.
-void add_memorization(const std::vector<Json>& lines, Report& report) {
-  Chart chart{.title = "Bits of a sequence that are known by heart",
-              .x_title = "step",
-              .y_title = "bits beyond the model before training"};
-  for (const auto& [key, name] :
-       {std::pair("memorized_bits", "training"), std::pair("valid_memorized_bits", "validation")})
-    if (const Points points = points_of(lines, key, 1); !points.empty())
+// Where it was measured: `key` of the training data and "valid_`key`" of the validation data.
+void add_of_both(const std::vector<Json>& lines, const std::string& key, double scale, Chart chart,
+                 Report& report) {
+  chart.x_title = "step";
+  for (const auto& [of, name] :
+       {std::pair(key, "training"), std::pair("valid_" + key, "validation")})
+    if (const Points points = points_of(lines, of.c_str(), scale); !points.empty())
       chart.series.push_back({.name = name, .points = points});
   if (!chart.series.empty()) report.charts.push_back(std::move(chart));
+}
+
+void add_memorization(const std::vector<Json>& lines, Report& report) {
+  add_of_both(lines, "memorized_bits", 1,
+              {.title = "Bits of a sequence that are known by heart",
+               .y_title = "bits beyond the model before training"},
+              report);
+  add_of_both(lines, "extraction_rate", 100,
+              {.title = "Sequences that greedy decoding completes",
+               .y_title = "% of the sequences, given the first half"},
+              report);
 }
 
 std::vector<Json> read_lines(const std::filesystem::path& file) {

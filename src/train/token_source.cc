@@ -18,10 +18,7 @@ class TokenSource : public DocumentSource {
       : sequences_(std::move(sequences)) {}
 
   Document read(int64_t number) const override {
-    const std::vector<Token>& tokens = sequences_[static_cast<size_t>(number)];
-    Document document{.tokens = tokens, .counted = std::vector<uint8_t>(tokens.size(), 1)};
-    document.counted.front() = 0;
-    return document;
+    return all_but_first(sequences_[static_cast<size_t>(number)]);
   }
 
  private:
@@ -29,6 +26,13 @@ class TokenSource : public DocumentSource {
 };
 
 }  // namespace
+
+Document all_but_first(std::vector<Token> tokens) {
+  Document document{.tokens = std::move(tokens), .counted = {}};
+  document.counted.assign(document.tokens.size(), 1);
+  document.counted.front() = 0;
+  return document;
+}
 
 TrainingData token_data(std::vector<std::vector<Token>> sequences) {
   LAPIDARY_CHECK(!sequences.empty(), "sequences to train on");

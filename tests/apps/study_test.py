@@ -336,6 +336,66 @@ class Capacity(Case):
         self.refused(1, "begun with seed 0, now 1", "study", "capacity", *self.TOY, "--seed", "1", *out)
 
 
+class CapacityText(Case):
+    TOY = ("study", "capacity-text", "--sizes", "3000", "--loads", "0.2,1", "--layers", "1", "--length", "16", "--steps", "60",
+           "--batch-size", "8", "--held-out", "30")
+
+    def text(self):
+        words = ("red", "green", "stone", "cuts", "light", "a")
+        path = self.folder / "text.txt"
+        path.write_text(" ".join(words[i * i % 37 * i % 6] for i in range(1, 1500)))
+        return ("-f", str(path))
+
+    def test_follows_a_text_and_goes_on(self):
+        out = self.folder / "growing"
+        args = (*self.TOY, *self.text(), "-o", str(out))
+        first = json.loads(self.ok(*args, "--json").stdout)
+        runs = first["sizes"][0]["runs"]
+        self.assertEqual(len(runs), 3)
+        self.assertLess(runs[0]["sequences"], runs[1]["sequences"])
+        self.assertEqual(runs[2]["sequences"], first["sequences"])
+        self.assertLess(runs[0]["train_loss"], runs[0]["test_loss"])
+        self.assertGreater(runs[0]["memorized_bits"], 0)
+        self.assertEqual(runs[2]["memorized_bits"], 0)
+        self.assertEqual(first, json.loads((out / "capacity-text.json").read_text()))
+        page = (out / "report.html").read_text()
+        self.assertIn("Where learning a text by heart ends", page)
+        self.assertIn("grokking point", page)
+        # Everything is there by now, down to the seconds that training took.
+        self.assertEqual(first, json.loads(self.ok(*args, "--json").stdout))
+        printed = self.ok(*args).stdout
+        self.assertRegex(printed, r"\d+ parameters: (no )?double descent")
+        self.refused(1, "begun with seed 0, now 1", *args, "--seed", "1")
+
+    def test_refuses_what_cannot_be(self):
+        out = ("-o", str(self.folder / "growing"))
+        text = self.text()
+        self.refused(2, "--file", *self.TOY, *out)
+        self.refused(1, "none.txt", *self.TOY, "-f", "none.txt", *out)
+        self.refused(2, "they do not ascend", "study", "capacity-text", "--loads", "3,2", *text, *out)
+        self.refused(1, "a load of 900 takes", "study", "capacity-text", "--sizes", "3000", "--layers", "1", "--loads", "900",
+                     "--held-out", "10", *text, *out)
+        self.refused(1, "expected more than the 9999 to hold out", "study", "capacity-text", "--held-out", "9999", *text, *out)
+        self.refused(2, "1000 parameters are too few", "study", "capacity-text", "--sizes", "1000", "--held-out", "10", *text, *out)
+
+
+@needs_model
+class CapacityLayers(Case):
+    def test_counts_by_layer_and_goes_on(self):
+        out = self.folder / "layers"
+        args = ("study", "capacity-layers", "--layers", "0,3", "--sequences", "4", "--length", "8", "--steps", "10",
+                "--batch-size", "4", "-o", str(out))
+        first = json.loads(self.ok(*args, "--json").stdout)
+        self.assertEqual([run["layer"] for run in first["runs"]], [0, 3, None])
+        self.assertEqual(first["runs"][0]["data_bits"], 4 * 7 * 12)
+        self.assertEqual(first, json.loads((out / "capacity-layers.json").read_text()))
+        self.assertIn("Which layers of tiny learn by heart", (out / "report.html").read_text())
+        self.assertEqual(first, json.loads(self.ok(*args, "--json").stdout))
+        self.refused(1, "begun with seed 0, now 1", *args, "--seed", "1")
+        self.refused(2, "--layers: 9 given, the model has 0 to 6", "study", "capacity-layers", "--layers", "9", "-o", str(out))
+        self.refused(1, "nowhere.jsonl", "study", "capacity-layers", "--data", "nowhere.jsonl", "-o", str(self.folder / "x"))
+
+
 @needs_model
 class Memorization(Case):
     def test_a_model_knows_nothing_beyond_itself(self):

@@ -64,6 +64,18 @@ class Train(Case):
         self.assertNotEqual(loss, exact_loss)
         self.assertAlmostEqual(loss / exact_loss, 1, delta=2 ** -6)
 
+    def test_what_is_learnt_by_heart(self):
+        document = json.loads(
+            self.ok(*self.args, *SMALL, "--iters", "2", "--valid-fraction", "0.3", "--long-documents", "split",
+                    "--track-memorization", "3", "--json", "-q").stdout)
+        last = self.lines()[-1]
+        for key in ("memorized_bits", "valid_memorized_bits", "extraction_rate", "valid_extraction_rate", "membership_auc"):
+            self.assertEqual(document[key], last[key])
+        self.assertNotIn("extraction_rate", self.lines()[0])
+        events = b"".join(path.read_bytes() for path in self.run_folder.glob("events*"))
+        self.assertIn(b"valid_extraction_rate", events)
+        self.assertIn("Sequences that greedy decoding completes", (self.run_folder / "report.html").read_text())
+
     def test_ranks(self):
         self.ok(*self.args, *SMALL, "--iters", "3", "--rank-every", "2", "--targets", "q_proj", "-q")
         lines = self.lines("ranks.jsonl")

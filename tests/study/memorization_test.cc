@@ -96,6 +96,13 @@ TEST_F(MemorizationStudyTest, FindsWhatTheModelWasTrainedOn) {
   // rounded to the model's type.
   ASSERT_TRUE(run.memorization.has_value());
   EXPECT_NEAR(run.memorization->bits, mean_bits(study.members), 0.02 * mean_bits(study.members));
+  EXPECT_EQ(run.memorization->extraction_rate, extraction_rate(study.members));
+  EXPECT_EQ(run.memorization->valid_extraction_rate, std::nullopt);
+
+  // Before it knows any by heart.
+  const TrainResult one = trained("one", 1);
+  EXPECT_EQ(one.memorization->extraction_rate, 0);
+  EXPECT_EQ(extraction_rate(study_memorization(load(one.output), reference, options()).members), 0);
 }
 
 TEST_F(MemorizationStudyTest, AModelKnowsNothingBeyondItself) {

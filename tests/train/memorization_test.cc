@@ -16,6 +16,20 @@ TEST(Memorization, IsWhatTheModelKnowsBeyondTheReferenceInBits) {
   EXPECT_DOUBLE_EQ(memorized_bits(4, 4), 0);
 }
 
+TEST(Memorization, ExtractedIsWhatGreedyDecodingCompletes) {
+  using Marks = std::vector<uint8_t>;
+  const Marks all = {0, 1, 1, 1, 1, 1};
+  EXPECT_TRUE(is_extracted(all, Marks{0, 0, 0, 1, 1, 1}, 0));   // after the first three
+  EXPECT_FALSE(is_extracted(all, Marks{0, 1, 1, 0, 1, 1}, 0));  // wrong at once
+  EXPECT_FALSE(is_extracted(all, Marks{0, 1, 1, 1, 1, 0}, 0));  // wrong at the last
+  EXPECT_TRUE(is_extracted(all, Marks{0, 0, 0, 0, 1, 1}, 4));
+  EXPECT_FALSE(is_extracted(all, Marks{0, 0, 1, 0, 1, 1}, 2));
+  // What does not count need not be right, but something must count.
+  EXPECT_TRUE(is_extracted(Marks{0, 1, 1, 0, 1, 0}, Marks{0, 1, 1, 0, 1, 0}, 3));
+  EXPECT_FALSE(is_extracted(Marks{0, 1, 1, 0, 0, 0}, Marks{0, 1, 1, 0, 0, 0}, 3));
+  EXPECT_FALSE(is_extracted(all, all, 6));
+}
+
 TEST(Memorization, MembershipByHand) {
   // Ascending: member 1, member 2, other 2.5, member 3, other 4. Of the six pairs the member has
   // the lower loss in 2 + 2 + 1. Below 3 lie 3 members and 1 other: F1 = 6 / 7.

@@ -8,11 +8,15 @@
 
 #include <gtest/gtest.h>
 
+#include "lapidary/config.h"
 #include "lapidary/error.h"
 #include "lapidary/train.h"
 
 #include "base/json.h"
 #include "io/test_files.h"
+#include "report/report.h"
+#include "train/lora.h"
+#include "train/run_report.h"
 
 namespace lapidary {
 namespace {
@@ -431,6 +435,23 @@ TEST_P(TrainRefusalTest, ATargetThatFitsNothing) {
   TrainOptions o = options("run");
   o.targets = {"qproj"};
   EXPECT_THROW(train(o), Error);
+  o.targets = {"layers.99.*"};
+  EXPECT_THROW(train(o), Error);
+}
+
+TEST(LoraTargets, ArePatternsWithinLayersOrWithThem) {
+  const Config config = read_config(fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny");
+  const auto count = [&](const std::vector<std::string>& targets) {
+    return std::ssize(lora_targets(config, {.targets = targets}));
+  };
+  const int64_t layers = config.num_hidden_layers;
+  EXPECT_EQ(count({}), 7 * layers);
+  EXPECT_EQ(count({"q_proj", "mlp.*"}), 4 * layers);
+  EXPECT_EQ(count({"layers.*"}), 7 * layers);
+  EXPECT_EQ(lora_targets(config, {.targets = {"layers.2.self_attn.?_proj"}}),
+            (std::vector<std::string>{
+                "model.layers.2.self_attn.q_proj", "model.layers.2.self_attn.k_proj",
+                "model.layers.2.self_attn.v_proj", "model.layers.2.self_attn.o_proj"}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Lora, TrainRefusalTest, ::testing::Values(TrainMethod::kLora));
@@ -444,6 +465,7 @@ TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
   ASSERT_TRUE(result.memorization.has_value());
   EXPECT_GT(result.memorization->bits, 0);
   ASSERT_TRUE(result.memorization->auc.has_value());
+  ASSERT_TRUE(result.memorization->valid_extraction_rate.has_value());
   std::vector<Json> measured;
   std::ifstream in(o.run / "metrics.jsonl");
   for (std::string line; std::getline(in, line);)
@@ -451,6 +473,10 @@ TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
   ASSERT_EQ(measured.size(), 2u);
   EXPECT_LT(measured[0]["memorized_bits"], measured[1]["memorized_bits"]);
   EXPECT_EQ(measured[1]["memorized_bits"], result.memorization->bits);
+  EXPECT_EQ(measured[1]["extraction_rate"], result.memorization->extraction_rate);
+  EXPECT_EQ(measured[1]["valid_extraction_rate"], *result.memorization->valid_extraction_rate);
+  const std::string page = render(run_report(o.run), ReportFormat::kHtml);
+  EXPECT_NE(page.find("Sequences that greedy decoding completes"), std::string::npos);
 
   // The reference is the model before the first step, also to a run that is taken up.
   o.run = folder_.path() / "stopped";

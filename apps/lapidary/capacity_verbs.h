@@ -1,0 +1,37 @@
+// What the verbs share that train many small models to see what they hold.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "common.h"
+#include "report/report.h"
+
+namespace lapidary::cli {
+
+// --batch-size, --optimizer, --learning-rate, --weight-decay, --seed of options that have these
+// fields.
+struct RecipeFlags {
+  int64_t& batch;
+  std::string& optimizer;
+  double& learning_rate;
+  double& weight_decay;
+  uint64_t& seed;
+};
+void add_recipe(CLI::App& verb, const RecipeFlags& flags);
+
+// --sizes, --layers of models from random weights.
+void add_models(CLI::App& verb, std::vector<int64_t>& sizes, int& layers);
+
+// A folder that a study goes on in, and --json.
+struct GoingOn {
+  std::string folder;
+  bool json = false;
+};
+void add_going_on(CLI::App& verb, GoingOn& output);
+// Writes the figures under `name` and the page, and prints the figures or the summary.
+void write_going_on(const GoingOn& output, const char* name, const Json& figures,
+                    const Report& report, const std::string& summary);
+
+}  // namespace lapidary::cli

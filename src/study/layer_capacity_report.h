@@ -1,0 +1,17 @@
+// A study of capacity by layer as a page.
+#pragma once
+
+#include <string>
+
+#include "lapidary/layer_capacity_study.h"
+
+#include "report/report.h"
+
+namespace lapidary {
+
+// "3", or "all".
+std::string layer_name(const LayerCapacityRun& run);
+
+Report layer_capacity_report(const LayerCapacityStudy& study);
+
+}  // namespace lapidary

@@ -1,0 +1,83 @@
+// What studies share that train many small models: the folder that they go on in, how a model is
+// trained, and the threads that share the work.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lapidary/progress.h"
+#include "lapidary/token.h"
+#include "lapidary/train.h"
+
+#include "base/json.h"
+#include "gemma/adapter.h"
+#include "gemma/load.h"
+#include "train/sequence_reading.h"
+
+namespace lapidary {
+
+// Gains below this share are none: what is measured has reached a plateau.
+constexpr double kPlateauGain = 0.03;
+// What `more` is above `less`, as a share; all of it where that is none.
+double gain(double more, double less);
+
+// Makes the folder, and writes the options to its options.json. Throws Error{kInput} where it was
+// begun with others, `free` ones aside, Error{kResource} where it cannot be made.
+void begin_study(const std::filesystem::path& folder, const OrderedJson& options,
+                 std::initializer_list<std::string_view> free);
+
+// How each model of a study is trained.
+struct TrainingRecipe {
+  std::string data;     // what the sequences are, for the run's configuration
+  int64_t length = 64;  // tokens of a sequence
+  int64_t batch = 64;   // sequences of a step, or all where there are fewer
+  std::string optimizer;
+  double learning_rate = 0;
+  double weight_decay = 0;
+  uint64_t seed = 0;
+};
+
+// Sequences of a step.
+int64_t step_sequences(const TrainingRecipe& recipe, int64_t sequences);
+
+// By one thread in f32, on so many sequences, with a cosine; every weight, if not told otherwise.
+// Goes on with a run that is in the folder.
+TrainOptions training_of(const TrainingRecipe& recipe, const std::filesystem::path& model,
+                         const std::filesystem::path& run, int64_t sequences, int64_t steps);
+
+// Part of a study's work, for one thread.
+struct TrainingCell {
+  int64_t tokens = 0;  // that its training reads
+  double weight = 1;   // of a token, in time
+  std::function<void(const Watch&)> run;
+};
+// Each of the threads, or one per core for 0, takes the longest cell that is left. The first error
+// stops all, and is thrown when they have. `watch` counts tokens. Throws Error{kInterrupted}.
+void run_cells(std::span<const TrainingCell> cells, int threads, const Watch& watch);
+
+// Reads sequences with a model and maybe an adapter, in the arithmetic of training, by one thread.
+class SequenceReader {
+ public:
+  SequenceReader(const std::filesystem::path& model, int64_t length,
+                 const std::filesystem::path& adapter = {});
+  SequenceReader(const SequenceReader&) = delete;
+  SequenceReader& operator=(const SequenceReader&) = delete;
+
+  SequenceReading read(const Document& document) { return read_sequence(backprop_, document); }
+  // All tokens but the first count.
+  SequenceReading read(const std::vector<Token>& tokens);
+
+ private:
+  Model model_;
+  Adapter adapter_;
+  Executor ex_;
+  Backprop backprop_;
+};
+
+}  // namespace lapidary
