@@ -18,15 +18,15 @@ struct LayerCapacityOptions {
   std::filesystem::path model;
   // What is learnt, in any form that train() reads, longer documents in several sequences; empty:
   // tokens that are drawn uniformly from the model's vocabulary.
-  std::filesystem::path data;
+  std::filesystem::path data = {};
   int64_t sequences = 32;        // of the data, evenly spread; and as many that are not learnt
   int64_t length = 32;           // tokens, at most; the first is not predicted
   std::vector<int> layers = {};  // those with an adapter of their own; empty: each
-  int64_t rank = 1;
+  int64_t rank = 4;
   int64_t steps = 300;
   int64_t batch = 8;  // sequences of a step
-  std::string optimizer = "adamw";
-  double learning_rate = 0.01;
+  std::string optimizer = "muon";
+  double learning_rate = 0.02;
   double weight_decay = 0;
   uint64_t seed = 0;
   int threads = 0;  // adapters that are trained at once; 0: one per core

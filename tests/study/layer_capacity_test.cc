@@ -32,6 +32,7 @@ class LayerCapacityTest : public ::testing::Test {
             .rank = 2,
             .steps = 30,
             .batch = 4,
+            .optimizer = "adamw",
             .learning_rate = 0.02,
             .threads = 2};
   }
