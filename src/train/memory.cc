@@ -143,6 +143,9 @@ TrainMemory training_memory(const TrainOptions& o, const Model& model, int64_t n
                                       .adapter_rank = trained.adapter(name) ? o.rank : 0,
                                       .dora = o.dora};
                      });
+  // Logits are those of the clean rows, and then of what is masked: never of all at once.
+  memory.activations += cross_entropy_bytes(c, o.micro_batch * o.sequence_length) -
+                        cross_entropy_bytes(c, rows_at_once(o));
   memory.program = now + kProgramBytes;
   return memory;
 }

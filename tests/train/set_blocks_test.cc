@@ -233,7 +233,7 @@ TEST_P(SetBlockSight, DocumentsInARowDoNotSeeEachOther) {
   Case c(GetParam());
   const auto first_beside = [&](Token other) {
     Batch batch =
-        with_noisy_copies(batch_of({tokens_from(30, 21), tokens_from(other, 18)}), kBlocks, 1, 7);
+        with_noisy_copies(batch_of({tokens_from(30, 21), tokens_from(other, 18)}), kBlocks, 1, 6);
     std::fill(batch.targets.begin() + 42, batch.targets.end(), kNoTarget);
     std::fill(batch.masked.begin() + 42, batch.masked.end(), kNoTarget);
     return c.evaluate(batch);
