@@ -21,7 +21,7 @@ namespace lapidary {
 struct TextCapacityOptions {
   std::filesystem::path folder;          // models, amounts of text and results
   std::filesystem::path text;            // a plain text
-  std::filesystem::path tokenizer;       // of this model; empty: a token is a byte
+  std::filesystem::path tokenizer = {};  // of this model; empty: a token is a byte
   std::vector<int64_t> sizes = {20000};  // parameters, about, embeddings included
   // Amounts of text, in bits per parameter as if its tokens were uniform over the vocabulary. All
   // of the text is the last amount in any case. Empty: from 0.25 on, each twice the one before.

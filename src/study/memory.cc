@@ -1,9 +1,8 @@
 // A generation, caches and a training, with the system's count of what is in memory beside.
-#include <malloc.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <malloc.h>
 #include <mutex>
 #include <thread>
 #include <utility>

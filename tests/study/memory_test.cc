@@ -96,7 +96,9 @@ TEST_F(MemoryOfTiny, CachesGrowAsForecast) {
     for (size_t i = 0; i < g.points.size(); ++i) {
       EXPECT_LE(g.points[i].measured, g.points[i].predicted);
       EXPECT_GT(ratio(g.points[i].measured, g.points[i].predicted), 0.7);
-      if (i > 0) { EXPECT_GT(g.points[i].measured, g.points[i - 1].measured); }
+      if (i > 0) {
+        EXPECT_GT(g.points[i].measured, g.points[i - 1].measured);
+      }
     }
   }
   // f32, bf16 and q8: 32, 16 and 9 bits a value.
