@@ -97,10 +97,11 @@ struct TextCapacityOfSize {
   TextCapacityRun half;               // with the data next to the capacity, for half the steps
   // Places in the runs. Whether anything falls, of those before the reference.
   std::optional<DoubleDescent> double_descent = {};
-  std::optional<size_t> grokking = {};        // find_grokking()
+  std::optional<size_t> grokking =
+      {};  // find_grokking() of the share of reference_bits that is memorised
   std::optional<size_t> data_pass = {};       // first whose data_bits are above the capacity
   std::optional<size_t> reference_pass = {};  // first whose reference_bits are
-  size_t most_memorized = 0;                  // of all of its data together
+  size_t most_memorized = 0;  // of its data together, without what as many held out ones have
   // What training for all the steps brings over half of them, in memorised bits, as a share.
   double gain_of_training = 0;
   bool training_plateau = false;  // whether that is small

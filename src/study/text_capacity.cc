@@ -202,7 +202,7 @@ std::optional<size_t> first_above(const std::vector<TextCapacityRun>& runs, doub
 TextCapacityOfSize Study::of_size(size_t size) const {
   TextCapacityOfSize found{.parameters = parameters_[size], .runs = {}, .half = {}};
   found.capacity_bits = static_cast<double>(found.parameters) * o_.capacity;
-  std::vector<double> test_losses, bits;
+  std::vector<double> test_losses, shares;
   for (const Cell& cell : cells_) {
     if (cell.size != size) continue;
     if (cell.steps != o_.steps) {
@@ -211,15 +211,19 @@ TextCapacityOfSize Study::of_size(size_t size) const {
     }
     found.runs.push_back(cell.run);
     test_losses.push_back(cell.run.test_loss);
-    if (cell.sequences < all()) bits.push_back(cell.run.memorized_bits);
+    if (cell.sequences < all())
+      shares.push_back(cell.run.memorized_bits * static_cast<double>(cell.sequences) /
+                       cell.run.reference_bits);
   }
   found.double_descent = find_double_descent(test_losses);
-  found.grokking = find_grokking(bits);
+  found.grokking = find_grokking(shares);
   found.data_pass = first_above(found.runs, found.capacity_bits, &TextCapacityRun::data_bits);
   found.reference_pass =
       first_above(found.runs, found.capacity_bits, &TextCapacityRun::reference_bits);
-  const auto most =
-      std::ranges::max_element(found.runs, {}, &TextCapacityRun::memorized_bits_per_parameter);
+  const auto most = std::ranges::max_element(found.runs, {}, [](const TextCapacityRun& run) {
+    return run.memorized_bits_per_parameter() *
+           (1 - run.test_memorized_bits / std::max(run.memorized_bits, 1e-9));
+  });
   found.most_memorized = static_cast<size_t>(most - found.runs.begin());
   const auto whole =
       std::ranges::find(found.runs, found.half.sequences, &TextCapacityRun::sequences);
