@@ -182,13 +182,11 @@ std::vector<Conversion::File> list_files(const fs::path& folder) {
 // What a GGUF file says of its vocabulary is forgotten then: tens of megabytes of small pieces.
 void write_other_parts(Model& model, const fs::path& in, const fs::path& to,
                        const ConversionPlan& plan, const std::string& torch_dtype) {
-  if (!model.gguf) {
-    write_config(read_ordered_json_file(in / "config.json"), to, plan.quantization, torch_dtype);
-    copy_other_files(in, to);
-    return;
-  }
-  write_config(OrderedJson::parse(config_json(model.config, torch_dtype)), to, plan.quantization,
-               "");
+  OrderedJson config = model.gguf ? OrderedJson::parse(config_json(model.config, torch_dtype))
+                                  : read_ordered_json_file(in / "config.json");
+  if (plan.set_block) config[kSetBlockKey] = to_json(*plan.set_block);
+  write_config(std::move(config), to, plan.quantization, model.gguf ? "" : torch_dtype);
+  if (!model.gguf) return copy_other_files(in, to);
   write_other_files(*model.gguf, to);
   model.gguf->forget_metadata();
   ::malloc_trim(0);

@@ -11,6 +11,7 @@
 #include "lapidary/convert.h"
 
 #include "gemma/load.h"
+#include "gemma/set_block.h"
 #include "generate/row_stream.h"
 #include "generate/storage.h"
 #include "io/quantization.h"
@@ -44,6 +45,8 @@ struct ConversionPlan {
   std::vector<PlannedTensor> tensors;            // in the order of the model, the images' part last
   std::vector<std::vector<float>> norms;         // of a GGUF file, as HF has them: without "1 +"
   std::optional<QuantizationSpec> quantization;  // by module paths of the files
+  // What config.json is to say of training on set blocks; none: what it says.
+  std::optional<SetBlockTraining> set_block = {};
   int64_t changed = 0;  // tensors that are stored in another way afterwards
   // Where set, called in the check with the result, to look at it; may throw Error{kInput}.
   std::function<void(const Model& result, ThreadPool& pool)> inspect = {};

@@ -124,8 +124,11 @@ Fusion fuse(const fs::path& in, const fs::path& out, const FuseOptions& options,
   check_target(in, out, options.overwrite);
   Model model = load_model(in);
   std::vector<Adapter> adapters;
-  for (const AdapterUse& use : options.adapters)
+  std::optional<SetBlockTraining> set_block;
+  for (const AdapterUse& use : options.adapters) {
     adapters.push_back(load_and_attach(use.path, use.strength, model.config, model.weights));
+    if (adapters.back().set_block) set_block = adapters.back().set_block;
+  }
 
   FolderOptions folder{.dequantize = options.dequantize,
                        .overwrite = options.overwrite,
@@ -135,6 +138,7 @@ Fusion fuse(const fs::path& in, const fs::path& out, const FuseOptions& options,
   if (model.gguf) folder.dtype = dtype_from_gguf(model);
   const std::vector<Update> updates = plan_updates(model, plan);
   plan.changed = std::ssize(updates);
+  plan.set_block = set_block;
   Fusion fusion;
   plan.inspect = [&](const Model& result, ThreadPool& pool) {
     inspect(updates, model, result, plan, pool, fusion);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "lapidary/decoding.h"
 #include "lapidary/session.h"
 #include "lapidary/synth.h"
 
@@ -55,9 +56,11 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 
 // An adapter of rank 4 for some kinds of a model's matrices, written as PEFT does.
 void make_adapter(const fs::path& model, const fs::path& folder, float size,
-                  const std::string& kind = "") {
+                  const std::string& kind = "",
+                  const std::optional<SetBlockTraining>& set_block = {}) {
   const Config config = read_config(model);
   AdapterFile file;
+  file.adapter.set_block = set_block;
   uint64_t stream = 0;
   for (int layer = 0; layer < config.num_hidden_layers; ++layer)
     for (const std::string& name : adaptable_matrices()) {
@@ -97,6 +100,24 @@ TEST(Fuse, DenseWeightsTakeTheUpdateInTheirType) {
   int same = 0;
   for (const auto& [name, bytes] : before) same += after.at(name) == bytes;
   EXPECT_EQ(same, std::ssize(before) - 49);
+}
+
+TEST(Fuse, WhatTheAdapterLearntOfSetBlocksIsSaidOfTheModel) {
+  ScratchFolder folder;
+  const fs::path model = kGolden / "gemma3-v5", adapter = folder.path() / "adapter";
+  make_adapter(model, adapter, 0.05f, "", SetBlockTraining{7, 2, 16});
+  EXPECT_FALSE(trained_for_blocks(*Engine::load(model, {.threads = 1})));
+  const auto beside = Engine::load(model, {.threads = 1, .adapters = {{adapter, 1}}});
+  EXPECT_TRUE(trained_for_blocks(*beside));
+  EXPECT_EQ(mask_token(*beside, {}), 7);
+  EXPECT_EQ(mask_token(*beside, {.mask = 9}), 9);
+  fuse(model, folder.path() / "fused", {.adapters = {{adapter, 1}}, .threads = 1});
+  convert_folder(folder.path() / "fused", folder.path() / "f32", {.dtype = "f32", .threads = 1});
+  for (const char* name : {"fused", "f32"}) {
+    const auto engine = Engine::load(folder.path() / name, {.threads = 1});
+    EXPECT_TRUE(trained_for_blocks(*engine)) << name;
+    EXPECT_EQ(mask_token(*engine, {}), 7) << name;
+  }
 }
 
 // A row gets another length, of which half is asked for, beside a plain update.
