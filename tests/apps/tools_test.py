@@ -160,7 +160,7 @@ class Experiments(Case):
             for line in self.ok("experiments", e["name"], "--commands", "-m", str(TINY)).stdout.splitlines():
                 self.assertNotIn("$", line)
                 words = line.split()[1:]
-                verb = words[:2] if words[0] in ("study", "isolate") or words[1] in ("curve", "kernels", "limits") else words[:1]
+                verb = words[:2] if words[0] in ("study", "isolate") or words[1] in ("curve", "decode", "kernels", "limits") else words[:1]
                 known = self.ok("help", *verb).stdout
                 for flag in re.findall(r" (--?[a-z][a-z0-9-]*)", " " + " ".join(words[len(verb):])):
                     self.assertRegex(known, rf"(^|[ ,]){flag}[ ,\n]", (e["name"], flag))

@@ -95,7 +95,8 @@ void expect_gradients_of(const Attention& attention, double size, double roundin
   tape.track(s.memory().data(), std::ssize(s.memory()), gradients.data());
   std::vector<Segment> segments;
   for (const int64_t length : attention.documents)
-    segments.push_back({nullptr, attention.rows_of(length), nullptr, attention.block});
+    segments.push_back(
+        {.cache = nullptr, .rows = attention.rows_of(length), .set_block = attention.block});
   s.place(ex, segments);
   Leaves leaves(tape);
   leaves.fill(s.q, size);
