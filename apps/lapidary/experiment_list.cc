@@ -86,7 +86,7 @@ constexpr Experiment kExperiments[] = {
      "bench -m $MODEL -p 512 -n 64 -d 0,1024 -b 1,4 -r 3 --html $OUT/report.html", "report.html"},
     {"curve", kDecode, "How does the speed of decoding fall along the context?", "15 s; 2 min",
      "bench curve -m $MODEL --to 2048 --html $OUT/report.html", "report.html"},
-    {"decoding", kDecode, "Does guessing several tokens for each pass pay?", "5 s; 5 min",
+    {"decoding", kDecode, "Does guessing several tokens for each pass pay?", "10 s; 5 min",
      "bench decode -m $MODEL --ways ngram -n 64 --html $OUT/report.html", "report.html"},
     {"formats", kDecode, "What do the quantised formats cost in quality, and gain in speed?",
      "1 min; of a dense model alone",
