@@ -271,12 +271,16 @@ void Engine::Impl::choose_threads() {
         fmt::format("{} threads on {} CPUs wait for each other", most, budget.allowed_cpus));
 }
 
-void Engine::Impl::run_chunk(std::span<const Segment> segments, std::span<const Token> tokens,
-                             std::span<const int64_t> rows,
-                             const std::function<void(size_t, std::span<const float>)>& fn) const {
-  const Config& config = model.config;
+void Engine::Impl::run_layers(std::span<const Segment> segments,
+                              std::span<const Token> tokens) const {
   executor->pool().use(tokens.size() > segments.size() ? threads_batch : threads);
-  forward(*executor, config, model.weights, embed_scale, segments, tokens, *state);
+  forward(*executor, model.config, model.weights, embed_scale, segments, tokens, *state);
+}
+
+void Engine::Impl::read_logits(
+    std::span<const int64_t> rows,
+    const std::function<void(size_t, std::span<const float>)>& fn) const {
+  const Config& config = model.config;
   const int64_t d = config.hidden_size, v = config.vocab_size;
   for (size_t done = 0; done < rows.size();) {
     // Bring the next few wanted rows together: they are ascending, so nothing is overwritten early.
@@ -377,7 +381,7 @@ std::vector<float> Engine::mean_hidden_state(std::span<const Token> tokens) cons
   check_ids(tokens, config.vocab_size);
   const std::lock_guard lock(impl_->step_mutex);
   const Segment whole{nullptr, std::ssize(tokens)};
-  impl_->run_chunk({&whole, 1}, tokens, {}, {});
+  impl_->run_layers({&whole, 1}, tokens);
   std::vector<float> mean(static_cast<size_t>(config.hidden_size));
   for (int64_t i = 0; i < std::ssize(mean); ++i) {
     double sum = 0;
@@ -427,8 +431,13 @@ int64_t Engine::Impl::run_parts() const {
     if (part.block.empty()) continue;
     for (const int64_t i : part.item->block_rows) want(count + i, i, true);
   }
-  const TapScope taps(*state, parts);
-  run_chunk(segments, tokens, rows, [this](size_t i, std::span<const float> row) {
+  {
+    const TapScope taps(*state, parts);
+    run_layers(segments, tokens);
+  }
+  // Before anybody sees logits: one who throws leaves sessions that have what their caches have.
+  for (const Part& part : parts) part.session->appended(part.tokens, part.label);
+  read_logits(rows, [this](size_t i, std::span<const float> row) {
     const auto& [part, index, in_block] = step.wanted[i];
     if (in_block) return part->item->on_block(index, row);
     if (part->item != nullptr && part->item->on_token)
@@ -436,7 +445,6 @@ int64_t Engine::Impl::run_parts() const {
     if (part->last && index + 1 == std::ssize(part->tokens))
       part->session->logits.assign(row.begin(), row.end());
   });
-  for (const Part& part : parts) part.session->appended(part.tokens, part.label);
   return std::ssize(tokens);
 }
 

@@ -45,11 +45,12 @@ struct Engine::Impl {
   void attach_adapters();
   int64_t adapter_bytes() const;
 
-  // Runs a chunk: the layers, and then for each of `rows` (of the chunk, ascending) the logits, in
-  // groups: fn(i, logits of rows[i]).
-  void run_chunk(std::span<const Segment> segments, std::span<const Token> tokens,
-                 std::span<const int64_t> rows,
-                 const std::function<void(size_t, std::span<const float>)>& fn) const;
+  // Runs the layers on a chunk: the caches have it then, and state->h what the head reads.
+  void run_layers(std::span<const Segment> segments, std::span<const Token> tokens) const;
+  // Then for each of `rows` (of the chunk, ascending) the logits, in groups: fn(i, logits of
+  // rows[i]).
+  void read_logits(std::span<const int64_t> rows,
+                   const std::function<void(size_t, std::span<const float>)>& fn) const;
 
   // What one item of a step gives to one chunk: tokens of it, the block after them, or both.
   struct Part {

@@ -157,6 +157,19 @@ TEST_P(Blocks, ComeWholeWhateverTheChunk) {
   EXPECT_THROW(look(pieces, {}, random_tokens(14, 100)), Error);
 }
 
+TEST_P(Blocks, AndTokensStayWhoeverThrowsAtTheirLogits) {
+  Session session(engine, 1000);
+  const StepItem item{.session = &session,
+                      .tokens = first(20),
+                      .on_token = [](int64_t, std::span<const float>) { throw 1; }};
+  EXPECT_THROW(engine->step({&item, 1}), int);
+  EXPECT_EQ(session.length(), 20);
+  session.append(std::span(ids).subspan(20, 5));
+  Session plain(engine, 1000);
+  plain.append(first(25));
+  EXPECT_EQ(copy(session.logits()), copy(plain.logits()));
+}
+
 class Decoding : public ::testing::Test {
  protected:
   void SetUp() override {
