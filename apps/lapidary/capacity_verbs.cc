@@ -36,6 +36,20 @@ void add_models(CLI::App& verb, std::vector<int64_t>& sizes, int& layers) {
       ->capture_default_str();
 }
 
+void add_length(CLI::App& verb, int64_t& length, int64_t least) {
+  verb.add_option("--length", length, "Tokens of a sequence; the first is not predicted")
+      ->type_name("N")
+      ->check(between<int64_t>(least, 4096))
+      ->capture_default_str();
+}
+
+void add_steps(CLI::App& verb, int64_t& steps, int64_t least) {
+  verb.add_option("--steps", steps, "Of each training")
+      ->type_name("N")
+      ->check(between<int64_t>(least, 1 << 30))
+      ->capture_default_str();
+}
+
 void add_going_on(CLI::App& verb, GoingOn& output) {
   verb.add_option("-o,--output", output.folder,
                   "Folder for models, page and figures; a study that was stopped goes on")

@@ -24,6 +24,10 @@ void add_recipe(CLI::App& verb, const RecipeFlags& flags);
 // --sizes, --layers of models from random weights.
 void add_models(CLI::App& verb, std::vector<int64_t>& sizes, int& layers);
 
+// --length and --steps, of at least so many.
+void add_length(CLI::App& verb, int64_t& length, int64_t least);
+void add_steps(CLI::App& verb, int64_t& steps, int64_t least);
+
 // A folder that a study goes on in, and --json.
 struct GoingOn {
   std::string folder;

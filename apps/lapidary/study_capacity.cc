@@ -31,10 +31,7 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between(2, 1 << 18))
       ->capture_default_str();
-  verb.add_option("--length", c.length, "Tokens of a sequence; the first is not predicted")
-      ->type_name("N")
-      ->check(between<int64_t>(2, 4096))
-      ->capture_default_str();
+  add_length(verb, c.length, 2);
   verb.add_option("--epochs", c.epochs, "How often each sequence is learnt from")
       ->type_name("N")
       ->check(between<int64_t>(2, 1 << 30))

@@ -31,10 +31,7 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between<int64_t>(1, 1 << 20))
       ->capture_default_str();
-  verb.add_option("--length", c.length, "Tokens of a sequence; the first is not predicted")
-      ->type_name("N")
-      ->check(between<int64_t>(2, 4096))
-      ->capture_default_str();
+  add_length(verb, c.length, 2);
   verb.add_option("--layers", c.layers, "Those that get an adapter (each)")
       ->delimiter(',')
       ->type_name("LIST");
@@ -42,10 +39,7 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between<int64_t>(1, 4096))
       ->capture_default_str();
-  verb.add_option("--steps", c.steps, "Of each training")
-      ->type_name("N")
-      ->check(between<int64_t>(1, 1 << 30))
-      ->capture_default_str();
+  add_steps(verb, c.steps, 1);
   add_recipe(verb, {c.batch, c.optimizer, c.learning_rate, c.weight_decay, c.seed});
   add_going_on(verb, o.output);
   add_threads(verb, c.threads, "Speed");

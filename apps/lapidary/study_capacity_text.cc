@@ -33,10 +33,7 @@ void setup(CLI::App& verb, Options& o) {
                   "of it comes last in any case (from 0.25 on, each twice the one before)")
       ->delimiter(',')
       ->type_name("LIST");
-  verb.add_option("--length", c.length, "Tokens of a sequence; the first is not predicted")
-      ->type_name("N")
-      ->check(between<int64_t>(4, 4096))
-      ->capture_default_str();
+  add_length(verb, c.length, 4);
   verb.add_option("--held-out", c.held_out,
                   "Sequences that no model learns from; of the others as many are read to measure")
       ->type_name("N")
@@ -46,10 +43,7 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("X")
       ->check(between(0.01, 64.0))
       ->capture_default_str();
-  verb.add_option("--steps", c.steps, "Of each training")
-      ->type_name("N")
-      ->check(between<int64_t>(2, 1 << 30))
-      ->capture_default_str();
+  add_steps(verb, c.steps, 2);
   add_recipe(verb, {c.batch, c.optimizer, c.learning_rate, c.weight_decay, c.seed});
   add_going_on(verb, o.output);
   add_threads(verb, c.threads, "Speed");
