@@ -16,7 +16,10 @@ struct Part {
   static constexpr int kLanes = 4;
   float32x4_t v;
 
+  static Part zero() { return {vdupq_n_f32(0)}; }
   static Part load(const float* p) { return {vld1q_f32(p)}; }
+  static Part load(const BFloat16* p) { return {from_bf16(vld1_u16(&p->bits))}; }
+  static Part load(const Float16* p) { return {from_f16(vld1_u16(&p->bits))}; }
   static Part load_once(const float* p) { return load(p); }  // no load is part of an instruction
 };
 inline void store(float* p, Part x) {
@@ -44,11 +47,10 @@ struct F {
   static F broadcast(T x) {
     return broadcast(to_float(x));
   }
-  static F load(const float* p) {
-    return {vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
+  template <class T>
+  static F load(const T* p) {
+    return {Part::load(p).v, Part::load(p + 4).v, Part::load(p + 8).v, Part::load(p + 12).v};
   }
-  static F load(const BFloat16* p) { return {four(p), four(p + 4), four(p + 8), four(p + 12)}; }
-  static F load(const Float16* p) { return {four(p), four(p + 4), four(p + 8), four(p + 12)}; }
   template <class T>
   static F load(const T* p, int n) {
     T copy[16] = {};
@@ -62,10 +64,6 @@ struct F {
 
   template <int kBits>
   struct Codes;
-
- private:
-  static float32x4_t four(const BFloat16* p) { return from_bf16(vld1_u16(&p->bits)); }
-  static float32x4_t four(const Float16* p) { return from_f16(vld1_u16(&p->bits)); }
 };
 
 // op on the registers of each operand.

@@ -4,10 +4,12 @@
 // the lanes at the end. Both ways below keep that order, so they give the same bits:
 //   stream  few tokens: a row of weights is decoded in registers and used at once; what it costs is
 //           reading and decoding the weights
-//   panel   many tokens: kPanelRows rows are decoded once into scratch, then multiplied with a
-//           group of tokens after another, block of columns by block, tile by tile (kRows x kTokens
-//           outputs in registers)
+//   panel   more tokens: kPanelRows rows are multiplied with a group of tokens after another, block
+//           of columns by block, tile by tile (kRows x kTokens outputs in registers). They are
+//           decoded once into scratch, unless the weights are dense and the tokens still few
 #pragma once
+
+#include <type_traits>
 
 #include "base/float16.h"
 #include "kernels/blocks.h"
@@ -17,8 +19,9 @@
 namespace lapidary::simd {
 
 constexpr int64_t kPanelRows = 16;
-constexpr int64_t kGroupTokens = 48;  // whose sums fit the second-level cache beside a panel
-constexpr int64_t kBlockCols = 512;   // of K; a multiple of 16
+constexpr int64_t kGroupTokens = 48;   // whose sums fit the second-level cache beside a panel
+constexpr int64_t kBlockCols = 512;    // of K; a multiple of 16
+constexpr int64_t kDirectTokens = 24;  // up to so many, dense weights are decoded as they are used
 
 // Decoders of one row of weights: begin(g) before the columns of group g, then at(k) for the
 // columns k .. k+15. A dense row is one group, and at(k, count) gives what is left of it at the
@@ -110,13 +113,20 @@ void decode_row(const WeightMatrix& w, int64_t row, float* out) {
       });
 }
 
-// kRows rows of weights starting at n, kTokens tokens starting at x.
+// kRows rows of weights starting at n, kTokens tokens starting at x. (The loops over both are
+// unrolled before GCC decides what lives in registers: left to itself it keeps the sums in memory.)
 template <class F, class Row, int kRows, int kTokens>
 void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
-  static_assert(kRows == 1 || kRows == 4);
-  F acc[kRows][kTokens];
-  for (auto& row : acc)
-    for (F& a : row) a = F::zero();
+  F sums[kRows][kTokens];
+  const auto for_each_sum = [&](auto&& fn) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 3
+      for (int t = 0; t < kTokens; ++t) fn(r, t);
+    }
+  };
+  for_each_sum([&](int r, int t) { sums[r][t] = F::zero(); });
+  static_assert(kRows == 1 || kRows == 2 || kRows == 4);
   const auto make = [&](int r) { return Row(w, n + (r < kRows ? r : 0)); };
   Row rows[4] = {make(0), make(1), make(2), make(3)};
   walk_columns<Row>(
@@ -125,28 +135,61 @@ void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
         for (int r = 0; r < kRows; ++r) rows[r].begin(g);
       },
       [&](int64_t k) {
-        F xs[kTokens];
-        for (int t = 0; t < kTokens; ++t) xs[t] = F::load(x + t * w.cols + k);
+        F weights[kRows];
         for (int r = 0; r < kRows; ++r) {
-          const F weights = rows[r].at(k);
-          for (int t = 0; t < kTokens; ++t) acc[r][t] = fma(weights, xs[t], acc[r][t]);
+          weights[r] = rows[r].at(k);
+          if constexpr (!Row::kGrouped) __builtin_prefetch(rows[r].data + kRows * w.cols + k);
         }
+        for_each_sum([&](int r, int t) {
+          sums[r][t] = fma(weights[r], F::load(x + t * w.cols + k), sums[r][t]);
+        });
       },
       [&](int64_t k, int count) {
         if constexpr (!Row::kGrouped)
-          for (int r = 0; r < kRows; ++r)
-            for (int t = 0; t < kTokens; ++t)
-              acc[r][t] = fma(rows[r].at(k, count), F::load(x + t * w.cols + k, count), acc[r][t]);
+          for_each_sum([&](int r, int t) {
+            sums[r][t] = fma(rows[r].at(k, count), F::load(x + t * w.cols + k, count), sums[r][t]);
+          });
       });
-  for (int r = 0; r < kRows; ++r)
-    for (int t = 0; t < kTokens; ++t) y[t * w.rows + n + r] = sum(acc[r][t]);
+  for_each_sum([&](int r, int t) { y[t * w.rows + n + r] = sum(sums[r][t]); });
 }
 
 template <class F, class Row, int kTokens>
 void stream(const MatmulArgs& a) {
+  constexpr int kSums = F::kRows * F::kTokens / (16 / F::Part::kLanes);  // that registers hold
+  constexpr int kRows = kSums >= 4 * kTokens ? 4 : 2;
   int64_t n = a.first_row;
-  for (; n + 4 <= a.last_row; n += 4) stream_tile<F, Row, 4, kTokens>(*a.weight, n, a.x, a.y);
+  for (; n + kRows <= a.last_row; n += kRows)
+    stream_tile<F, Row, kRows, kTokens>(*a.weight, n, a.x, a.y);
   for (; n < a.last_row; ++n) stream_tile<F, Row, 1, kTokens>(*a.weight, n, a.x, a.y);
+}
+
+// fn<count>(token) for pieces of at most 6 tokens, dealt out evenly: one that is left alone waits
+// for its own sums.
+template <class Fn>
+[[gnu::always_inline]] inline void for_each_piece(int64_t tokens, Fn&& fn) {
+  for (int64_t t = 0, left = (tokens + 5) / 6; left > 0; --left) {
+    const int64_t count = (tokens - t + left - 1) / left;
+    switch (count) {
+      case 1:
+        fn.template operator()<1>(t);
+        break;
+      case 2:
+        fn.template operator()<2>(t);
+        break;
+      case 3:
+        fn.template operator()<3>(t);
+        break;
+      case 4:
+        fn.template operator()<4>(t);
+        break;
+      case 5:
+        fn.template operator()<5>(t);
+        break;
+      case 6:
+        fn.template operator()<6>(t);
+    }
+    t += count;
+  }
 }
 
 // fn<kRows, kTokens>(row, token, sums) for tiles that cover `rows` x `tokens` outputs; `sums` is
@@ -154,29 +197,33 @@ void stream(const MatmulArgs& a) {
 template <class F, class Fn>
 [[gnu::always_inline]] inline void for_each_tile(int64_t rows, int64_t tokens, float* sums,
                                                  Fn&& fn) {
-  const auto all_rows = [&]<int kTokens>(int64_t t) {
+  static_assert(F::kTokens == 6);
+  for_each_piece(tokens, [&]<int kTokens>(int64_t t) {
     int64_t r = 0;
     for (; r + F::kRows <= rows; r += F::kRows, sums += F::kRows * kTokens * 16)
       fn.template operator()<F::kRows, kTokens>(r, t, sums);
     for (; r < rows; ++r, sums += kTokens * 16) fn.template operator()<1, kTokens>(r, t, sums);
-  };
-  int64_t t = 0;
-  for (; t + F::kTokens <= tokens; t += F::kTokens) all_rows.template operator()<F::kTokens>(t);
-  for (; t < tokens; ++t) all_rows.template operator()<1>(t);
+  });
 }
 
-// Adds a block of columns to a tile's sums, one register's lanes after another: the more sums the
-// registers hold, the fewer loads an operation needs.
-template <class F, int kRows, int kTokens>
-void panel_tile(const float* weights, const float* x, int64_t stride, int64_t cols, float* sums) {
+// Adds a block of columns to a tile's sums, or begins them, one register's lanes after another: the
+// more sums the registers hold, the fewer loads an operation needs. T: what the weights are in; not
+// f32, they come from memory, and those that the rows need next are `next` further.
+template <class F, int kRows, int kTokens, class T>
+void panel_tile(const T* weights, const float* x, int64_t stride, int64_t cols, bool add,
+                int64_t next, float* sums) {
   using Part = typename F::Part;
+  constexpr int kPasses = 16 / Part::kLanes, kPassRows = (kRows + kPasses - 1) / kPasses;
   const int64_t whole = cols / 16 * 16;
   for (int first = 0; first < 16; first += Part::kLanes) {
     Part acc[kRows][kTokens];
     for (int r = 0; r < kRows; ++r)
       for (int t = 0; t < kTokens; ++t)
-        acc[r][t] = Part::load(sums + (r * kTokens + t) * 16 + first);
+        acc[r][t] = add ? Part::load(sums + (r * kTokens + t) * 16 + first) : Part::zero();
+    const T* ahead = weights + next + first / Part::kLanes * kRows / kPasses * stride;
     for (int64_t k = first; k < whole; k += 16) {
+      if constexpr (!std::is_same_v<T, float>)
+        for (int r = 0; r < kPassRows; ++r) __builtin_prefetch(ahead + r * stride + k);
       Part ws[kRows];
       for (int r = 0; r < kRows; ++r) ws[r] = Part::load(weights + r * stride + k);
       for (int t = 0; t < kTokens; ++t) {
@@ -197,20 +244,23 @@ void panel_tile(const float* weights, const float* x, int64_t stride, int64_t co
     }
 }
 
-// All rows of a decoded panel for a group of tokens. A block of the panel stays in the first-level
-// cache while the tokens pass, the panel in the second-level cache.
-template <class F>
+// All rows of a panel for a group of tokens. A block of the panel stays in the first-level cache
+// while the tokens pass, the panel in the second-level cache.
+template <class F, class T>
 void panel_group(const MatmulArgs& a, int64_t n, int64_t rows, int64_t token, int64_t tokens,
-                 const float* panel, float* sums) {
+                 const T* panel, float* sums) {
   const int64_t cols = a.weight->cols;
   const float* x = a.x + token * cols;
-  for (int64_t i = 0; i < tokens * rows * 16; ++i) sums[i] = 0;
-  for (int64_t k = 0; k < cols; k += kBlockCols) {
-    const int64_t width = cols - k < kBlockCols ? cols - k : kBlockCols;
-    for_each_tile<F>(
-        rows, tokens, sums, [&]<int kRows, int kTokens>(int64_t r, int64_t t, float* tile) {
-          panel_tile<F, kRows, kTokens>(panel + r * cols + k, x + t * cols + k, cols, width, tile);
-        });
+  const int64_t blocks = (cols + kBlockCols - 1) / kBlockCols;
+  const int64_t step = (cols + 32 * blocks - 1) / (32 * blocks) * 32;  // blocks of about one size
+  for (int64_t k = 0; k < cols; k += step) {
+    const int64_t width = cols - k < step ? cols - k : step;
+    const int64_t next = k + width < cols ? width : kPanelRows * cols - k;
+    for_each_tile<F>(rows, tokens, sums,
+                     [&]<int kRows, int kTokens>(int64_t r, int64_t t, float* tile) {
+                       panel_tile<F, kRows, kTokens>(panel + r * cols + k, x + t * cols + k, cols,
+                                                     width, k > 0, next, tile);
+                     });
   }
   for_each_tile<F>(rows, tokens, sums,
                    [&]<int kRows, int kTokens>(int64_t r, int64_t t, float* tile) {
@@ -227,11 +277,17 @@ void panels(const MatmulArgs& a) {
   float* sums = a.scratch + kPanelRows * a.weight->cols;
   for (int64_t n = a.first_row; n < a.last_row; n += kPanelRows) {
     const int64_t rows = a.last_row - n < kPanelRows ? a.last_row - n : kPanelRows;
+    if constexpr (!Row::kGrouped) {
+      if (a.tokens <= kDirectTokens) {
+        panel_group<F>(a, n, rows, 0, a.tokens, Row(*a.weight, n).data, sums);
+        continue;
+      }
+    }
     for (int64_t r = 0; r < rows; ++r)
       decode_row<F, Row>(*a.weight, n + r, panel + r * a.weight->cols);
     for (int64_t t = 0; t < a.tokens; t += kGroupTokens)
       panel_group<F>(a, n, rows, t, a.tokens - t < kGroupTokens ? a.tokens - t : kGroupTokens,
-                     panel, sums);
+                     static_cast<const float*>(panel), sums);
   }
 }
 

@@ -16,7 +16,15 @@ struct Part {
   static constexpr int kLanes = 8;
   __m256 v;
 
+  static Part zero() { return {_mm256_setzero_ps()}; }
   static Part load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Part load(const BFloat16* p) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+  }
+  static Part load(const Float16* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
   // For several uses: otherwise GCC makes the load part of each.
   static Part load_once(const float* p) {
     Part part = load(p);
@@ -47,9 +55,10 @@ struct F {
   static F broadcast(T x) {
     return broadcast(to_float(x));
   }
-  static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-  static F load(const BFloat16* p) { return {from_bf16(p), from_bf16(p + 8)}; }
-  static F load(const Float16* p) { return {from_f16(p), from_f16(p + 8)}; }
+  template <class T>
+  static F load(const T* p) {
+    return {Part::load(p).v, Part::load(p + 8).v};
+  }
   template <class T>
   static F load(const T* p, int n) {
     T copy[16] = {};
@@ -61,15 +70,6 @@ struct F {
 
   template <int kBits>
   struct Codes;
-
- private:
-  static __m256 from_bf16(const BFloat16* p) {
-    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-  }
-  static __m256 from_f16(const Float16* p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
 };
 
 inline void store(float* p, F a) {
