@@ -113,10 +113,11 @@ void decode_row(const WeightMatrix& w, int64_t row, float* out) {
       });
 }
 
-// kRows rows of weights starting at n, kTokens tokens starting at x. (The loops over both are
-// unrolled before GCC decides what lives in registers: left to itself it keeps the sums in memory.)
+// kRows rows of weights, n and others `apart` from each other, kTokens tokens starting at x. (The
+// loops over both are unrolled before GCC decides what lives in registers: left to itself it keeps
+// the sums in memory.)
 template <class F, class Row, int kRows, int kTokens>
-void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
+void stream_tile(const WeightMatrix& w, int64_t n, int64_t apart, const float* x, float* y) {
   F sums[kRows][kTokens];
   const auto for_each_sum = [&](auto&& fn) {
 #pragma GCC unroll 4
@@ -127,7 +128,7 @@ void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
   };
   for_each_sum([&](int r, int t) { sums[r][t] = F::zero(); });
   static_assert(kRows == 1 || kRows == 2 || kRows == 4);
-  const auto make = [&](int r) { return Row(w, n + (r < kRows ? r : 0)); };
+  const auto make = [&](int r) { return Row(w, n + (r < kRows ? r * apart : 0)); };
   Row rows[4] = {make(0), make(1), make(2), make(3)};
   walk_columns<Row>(
       w,
@@ -136,10 +137,7 @@ void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
       },
       [&](int64_t k) {
         F weights[kRows];
-        for (int r = 0; r < kRows; ++r) {
-          weights[r] = rows[r].at(k);
-          if constexpr (!Row::kGrouped) __builtin_prefetch(rows[r].data + kRows * w.cols + k);
-        }
+        for (int r = 0; r < kRows; ++r) weights[r] = rows[r].at(k);
         for_each_sum([&](int r, int t) {
           sums[r][t] = fma(weights[r], F::load(x + t * w.cols + k), sums[r][t]);
         });
@@ -150,17 +148,18 @@ void stream_tile(const WeightMatrix& w, int64_t n, const float* x, float* y) {
             sums[r][t] = fma(rows[r].at(k, count), F::load(x + t * w.cols + k, count), sums[r][t]);
           });
       });
-  for_each_sum([&](int r, int t) { y[t * w.rows + n + r] = sum(sums[r][t]); });
+  for_each_sum([&](int r, int t) { y[t * w.rows + n + r * apart] = sum(sums[r][t]); });
 }
 
 template <class F, class Row, int kTokens>
 void stream(const MatmulArgs& a) {
   constexpr int kSums = F::kRows * F::kTokens / (16 / F::Part::kLanes);  // that registers hold
   constexpr int kRows = kSums >= 4 * kTokens ? 4 : 2;
-  int64_t n = a.first_row;
-  for (; n + kRows <= a.last_row; n += kRows)
-    stream_tile<F, Row, kRows, kTokens>(*a.weight, n, a.x, a.y);
-  for (; n < a.last_row; ++n) stream_tile<F, Row, 1, kTokens>(*a.weight, n, a.x, a.y);
+  const int64_t apart = (a.last_row - a.first_row) / kRows;
+  for (int64_t n = a.first_row; n < a.first_row + apart; ++n)
+    stream_tile<F, Row, kRows, kTokens>(*a.weight, n, apart, a.x, a.y);
+  for (int64_t n = a.first_row + kRows * apart; n < a.last_row; ++n)
+    stream_tile<F, Row, 1, kTokens>(*a.weight, n, 0, a.x, a.y);
 }
 
 // fn<count>(token) for pieces of at most 6 tokens, dealt out evenly: one that is left alone waits
