@@ -9,12 +9,9 @@ import json
 import subprocess
 from pathlib import Path
 
+from markdown_table import table
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def sizes(result: dict) -> str:

@@ -9,7 +9,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from experiments_capacity import ROOT, table
+from experiments_capacity import ROOT
+from markdown_table import table
 
 
 def runs(size: dict) -> str:

@@ -9,6 +9,8 @@ import json
 import subprocess
 from pathlib import Path
 
+from markdown_table import table
+
 ROOT = Path(__file__).resolve().parent.parent
 CONDITIONS = ("sequential", "prompted", "turn_based", "semantic", "random_clusters", "length_matched", "message_only",
               "mask")
@@ -17,11 +19,6 @@ SHOWN = {
     "questions": ("leak_nats", "contamination", "foreign_facts", "expected_nll", "rougeL", "similarity"),
     "synthesis": ("coverage", "expected_nll", "rougeL", "similarity"),
 }
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def figures(result: dict, group: str, measures: tuple) -> str:

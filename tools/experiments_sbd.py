@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
-from experiments_train import table  # noqa: E402
+from markdown_table import table  # noqa: E402
 from set_block_tasks import TASKS, examples  # noqa: E402
 from tiny_data import split_corpus  # noqa: E402
 
@@ -24,6 +24,9 @@ EXAMPLES = 6000  # of each task, to learn from
 ASKED = 40  # of each, to answer
 BLOCKS = (4, 8, 16)
 GAMMAS = (0, 0.1, 0.35, 1, "inf")
+BY_TASK = {"blocks": (8,), "gammas": (0.1, 1)}  # what each task is asked with by itself
+PLAY_SHARE = 3  # the play, whose loss settles sooner, has a third of the steps
+LOST = 0.01  # of right answers: ways that lose more are not compared
 
 
 class Lab:
@@ -37,24 +40,35 @@ class Lab:
             raise RuntimeError(f"{' '.join(command)}\n{done.stderr.strip()}")
         return json.loads(done.stdout)
 
-    def train(self, name: str, data: Path, method: str, rate: float):
+    def train(self, name: str, data: Path, method: str, rate: float, steps: int):
         """The model's folder and what training says. A run that is there goes on, or is taken as it is."""
         run = self.work / name
         began = time.time()
         result = self.run(
-            "train", "--data", data, "-o", run, "--method", method, "--iters", self.steps, "--batch-size", BATCH,
+            "train", "--data", data, "-o", run, "--method", method, "--iters", steps, "--batch-size", BATCH,
             "--micro-batch", BATCH, "--sequence-length", ROW, "--lr", rate, "--warmup", 50, "--beta2", 0.98,
             "--long-documents", "split", "--save-every", 200, "--json", "-q", *(["--resume"] if run.exists() else []),
         )  # fmt: skip
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
         return run / "model", result
 
-    def decode(self, model, prompts: Path, ways, *options, limit=None):
+    def convert(self, model: Path, bits: int):
+        out = self.work / f"{model.parent.name}-{bits}bit"
+        if not out.exists():
+            self.run("convert", model, "-o", out, "--bits", bits, "--no-check", "--json", "-q")
+        return out
+
+    def decode(self, model, prompts: Path, ways, *options, blocks=BLOCKS, gammas=GAMMAS):
         return self.run(
-            "bench", "decode", "-m", model, "--prompts", prompts, "--ways", ",".join(ways), "--blocks",
-            ",".join(map(str, BLOCKS)), "--gammas", ",".join(map(str, GAMMAS)), "-o", "json", "-q",
-            *(["--limit", limit] if limit else []), *options,
+            "bench", "decode", "-m", model, "--prompts", prompts, "--ways", ",".join(("plain", *ways)), "--blocks",
+            ",".join(map(str, blocks)), "--gammas", ",".join(map(str, gammas)), "-o", "json", "-q", *options,
         )  # fmt: skip
+
+    def both(self, plain, sbd, prompts: Path, *options, **sizes):
+        return {
+            "plain": self.decode(plain, prompts, ("ngram",), *options),
+            "sbd": self.decode(sbd, prompts, ("ngram", "set-block"), *options, **sizes),
+        }
 
 
 def write_lines(file: Path, rows):
@@ -70,24 +84,19 @@ def tasks(lab: Lab, _):
     pairs = [{"prompt": e["prompt"], "completion": e["completion"]} for e in learnt]
     write_lines(data / "valid.jsonl", pairs[:200])
     write_lines(data / "train.jsonl", pairs[200:])
-    plain, plain_said = lab.train("tasks-plain", data, "full", 1e-3)
-    sbd, sbd_said = lab.train("tasks-sbd", data, "sbd", 1e-3)
-    rows = {"loss": losses(plain_said, sbd_said), "tasks": {}}
-    for name in TASKS:
-        file = lab.work / f"ask-{name}.jsonl"
-        write_lines(file, [e for e in asked if e["category"] == name])
-        rows["tasks"][name] = {
-            "plain": lab.decode(plain, file, ("ngram",), "--chat"),
-            "sbd": lab.decode(sbd, file, ("ngram", "set-block"), "--chat"),
-        }
+    plain, plain_said = lab.train("tasks-plain", data, "full", 1e-3, lab.steps)
+    sbd, sbd_said = lab.train("tasks-sbd", data, "sbd", 1e-3, lab.steps)
     file = lab.work / "ask-all.jsonl"
     write_lines(file, asked)
-    rows["all"] = {
-        "plain": lab.decode(plain, file, ("ngram",), "--chat"),
-        "sbd": lab.decode(sbd, file, ("ngram", "set-block"), "--chat"),
-    }
+    rows = {"loss": losses(plain_said, sbd_said), "bf16": lab.both(plain, sbd, file, "--chat")}
+    rows["4 bits"] = lab.both(lab.convert(plain, 4), lab.convert(sbd, 4), file, "--chat")
+    rows["tasks"] = {}
+    for name in TASKS:
+        one = lab.work / f"ask-{name}.jsonl"
+        write_lines(one, [e for e in asked if e["category"] == name])
+        rows["tasks"][name] = lab.both(plain, sbd, one, "--chat", **BY_TASK)
     # What blocks do to a model that never learnt to fill them in.
-    rows["untrained"] = lab.decode(plain, file, ("set-block",), "--chat", "-r", 1, "--mask-token", "<mask>", limit=50)
+    rows["untrained"] = lab.decode(plain, file, ("set-block",), "--chat", "-r", 1, "--limit", 50, "--mask-token", "<mask>")
     return rows
 
 
@@ -97,16 +106,13 @@ def play(lab: Lab, corpus: Path):
     train, valid = split_corpus(corpus.read_text(encoding="utf-8"))
     (data / "train.txt").write_text(train, encoding="utf-8")
     (data / "valid.txt").write_text(valid, encoding="utf-8")
-    plain, plain_said = lab.train("play-plain", data, "full", 5e-4)
-    sbd, sbd_said = lab.train("play-sbd", data, "sbd", 5e-4)
+    steps = lab.steps // PLAY_SHARE
+    plain, plain_said = lab.train("play-plain", data, "full", 5e-4, steps)
+    sbd, sbd_said = lab.train("play-sbd", data, "sbd", 5e-4, steps)
     blocks = [b for b in valid.split("\n\n") if len(b) > 80][:20]
     file = lab.work / "ask-play.jsonl"
     write_lines(file, [{"prompt": b[:60].rsplit(" ", 1)[0]} for b in blocks])
-    return {
-        "loss": losses(plain_said, sbd_said),
-        "plain": lab.decode(plain, file, ("ngram",), "-n", 96),
-        "sbd": lab.decode(sbd, file, ("ngram", "set-block"), "-n", 96),
-    }
+    return {"loss": losses(plain_said, sbd_said), "steps": steps, **lab.both(plain, sbd, file, "-n", 96)}
 
 
 def losses(plain, sbd):
@@ -123,49 +129,70 @@ def way(r):
     return r["decode"] + (f", {r['draft_max']} at once" if r["decode"] == "ngram" else "")
 
 
-def decoding_table(plain, sbd):
-    """The plain model by ordinary decoding first: speed and passes are compared with it."""
-    base = plain[0]
+def shares(r, plain):
+    """Of a way of decoding, how many times fewer passes a token takes than by `plain`, and how much faster it is."""
+    passes = plain["forward_passes"] / plain["tokens"] * r["tokens"] / r["forward_passes"]
+    return passes, r["tokens_per_second"] / plain["tokens_per_second"]
+
+
+def decoding_table(results):
     rows = []
-    for model, results in (("plain", plain), ("sbd", sbd)):
-        for r in results:
-            rows.append(
-                (model, way(r), f"{r['forward_passes'] / r['tokens']:.3f}",
-                 f"{base['forward_passes'] / base['tokens'] * r['tokens'] / r['forward_passes']:.2f}x",
-                 f"{r['tokens_per_second']:.0f}", f"{r['tokens_per_second'] / base['tokens_per_second']:.2f}x",
-                 f"{100 * r['accuracy']:.1f} %" if r["accuracy"] is not None else "", f"{r['nll']:.3f}")
-            )  # fmt: skip
+    for model, ways in results.items():
+        for r in ways:
+            fewer, faster = shares(r, ways[0])  # ordinary decoding of the same model, in turns with the others
+            rows.append((
+                model, way(r), f"{r['forward_passes'] / r['tokens']:.3f}", f"{fewer:.2f}x", f"{r['tokens_per_second']:.0f}",
+                f"{faster:.2f}x", f"{100 * r['accuracy']:.1f} %" if r["accuracy"] is not None else "", f"{r['nll']:.3f}",
+            ))  # fmt: skip
     return table(("trained", "decoding", "passes a token", "fewer", "t/s", "faster", "right", "nll"), rows)
+
+
+def best_text(results):
+    """What blocks bring while they lose next to nothing of what the plain model has right by ordinary decoding."""
+    base = results["plain"][0]["accuracy"]
+    kept = [r for r in results["sbd"] if r["decode"] == "set-block" and r["accuracy"] >= (1 - LOST) * base]
+    if not kept:
+        return f"No way of filling in blocks keeps {100 * (1 - LOST):.0f} % of the plain model's right answers.\n\n"
+    plain = results["sbd"][0]
+    fewer = max(kept, key=lambda r: shares(r, plain)[0])
+    faster = max(kept, key=lambda r: shares(r, plain)[1])
+    return (
+        f"Of the ways that keep {100 * (1 - LOST):.0f} % of the plain model's right answers, {way(fewer)} takes\n"
+        f"{shares(fewer, plain)[0]:.2f}x fewer passes and {way(faster)} is {shares(faster, plain)[1]:.2f}x as fast as ordinary decoding.\n\n"
+    )
 
 
 def loss_text(loss):
     change = loss["sbd_next"] / loss["plain_next"] - 1
     return (
-        f"Next-token loss on what was not learnt: plain {loss['plain_next']:.4f}, sbd {loss['sbd_next']:.4f}\n"
-        f"({100 * change:+.1f} %); of masked tokens {loss['sbd_masked']:.4f}. Nats per token.\n\n"
+        f"Next-token loss on what was not learnt: plain {loss['plain_next']:.3g}, sbd {loss['sbd_next']:.3g}\n"
+        f"({100 * change:+.1f} %); of masked tokens {loss['sbd_masked']:.3g}. Nats per token.\n\n"
     )
 
 
-def document(results, steps):
+def document(results):
     parts = [
         "# Set Block Decoding, measured\n\n"
         "`make experiments-sbd CORPUS=tinyshakespeare.txt` made this page and set_block.json beside it. What it means is in\n"
         "[decoding.md](../decoding.md).\n\n"
-        f"The built-in model learns for {results['steps']} steps of {BATCH} x {ROW} tokens, by the ordinary objective and by that of set\n"
-        f"blocks. Passes are those after the prompt's. Temperature 0; one run each; speeds are medians of three rounds in\nturns, on {results['cpu']}.\n\n"
+        f"The built-in model learns by the ordinary objective and by that of set blocks, in steps of {BATCH} x {ROW} tokens.\n"
+        "Passes are those after the prompt's; `fewer` and `faster` are over ordinary decoding of the same model, in turns\n"
+        f"with it. Temperature 0; one run of training each; speeds are medians of three rounds, on {results['cpu']}.\n\n"
     ]  # fmt: skip
     if "tasks" in results:
         t = results["tasks"]
-        parts += [f"## Tasks with one right answer\n\n{ASKED} prompts of each of {', '.join(TASKS)}.\n\n",
-                  loss_text(t["loss"]), decoding_table(t["all"]["plain"], t["all"]["sbd"])]  # fmt: skip
+        parts += [f"## Tasks with one right answer\n\n{results['steps']} steps; {ASKED} prompts of each of {', '.join(TASKS)}.\n\n",
+                  loss_text(t["loss"])]  # fmt: skip
+        for kind in ("bf16", "4 bits"):
+            parts += [f"### Weights in {kind}\n\n", best_text(t[kind]), decoding_table(t[kind]), "\n"]
         for name, rows in t["tasks"].items():
-            parts += [f"\n### {name}\n\n", decoding_table(rows["plain"], rows["sbd"])]
-        parts += ["\n## Blocks without training for them\n\nThe plain model, 50 prompts.\n\n",
-                  decoding_table(t["untrained"][:1], t["untrained"][1:])]  # fmt: skip
+            parts += [f"### {name}, bf16\n\n", decoding_table(rows), "\n"]
+        parts += ["## Blocks without training for them\n\nThe plain model, 50 prompts.\n\n",
+                  decoding_table({"plain": t["untrained"]})]  # fmt: skip
     if "play" in results:
         p = results["play"]
-        parts += ["\n## A play\n\n96 tokens after the beginnings of 20 speeches.\n\n", loss_text(p["loss"]),
-                  decoding_table(p["plain"], p["sbd"])]  # fmt: skip
+        parts += [f"\n## A play\n\n{p['steps']} steps; 96 tokens after the beginnings of 20 speeches.\n\n", loss_text(p["loss"]),
+                  decoding_table({"plain": p["plain"], "sbd": p["sbd"]})]  # fmt: skip
     return "".join(parts)
 
 
@@ -175,7 +202,7 @@ def main():
     parser.add_argument("--corpus", type=Path, required=True, help="a play as text, as tools/tiny_data.py takes it")
     parser.add_argument("--work", type=Path, default=ROOT / "build/experiments-sbd", help="where runs go meanwhile")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/experiments", help="set_block.md and set_block.json")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--only", action="append", choices=("tasks", "play"), help="one of them; may be repeated")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -187,9 +214,9 @@ def main():
     for name in args.only or parts:
         results[name] = parts[name](lab, args.corpus)
         results["steps"] = args.steps
-        results["cpu"] = results[name]["plain"][0]["cpu_info"] if name == "play" else results[name]["untrained"][0]["cpu_info"]
+        results["cpu"] = (results[name]["plain"] if name == "play" else results[name]["untrained"])[0]["cpu_info"]
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        (args.out / "set_block.md").write_text(document(results, args.steps), encoding="utf-8")
+        (args.out / "set_block.md").write_text(document(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+from markdown_table import table  # noqa: E402
 from tiny_data import split_corpus  # noqa: E402
 
 SHAPE = {"layers": 7, "hidden": 256, "ffn": 640, "heads": 4, "kv-heads": 2, "head-dim": 64, "vocab": 4096, "window": 64}
@@ -168,11 +169,6 @@ def bookkeeping(lapidary: Lapidary):
             seconds = sum(m["tokens"] / m["tokens_per_second"] for m in measured)
             speeds[name].append(sum(m["tokens"] for m in measured) / seconds)
     return {name: statistics.median(values) for name, values in speeds.items()}
-
-
-def table(head, rows):
-    cells = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(map(str, row)) + " |\n" for row in cells)
 
 
 def document(results):
