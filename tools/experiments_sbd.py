@@ -7,6 +7,7 @@ blocks, from the same data in as many steps. Then each way of decoding answers p
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ BLOCKS = (4, 8, 16)
 GAMMAS = (0, 0.1, 0.35, 1, "inf")
 BY_TASK = {"blocks": (8,), "gammas": (0.1, 1)}  # what each task is asked with by itself
 PLAY_SHARE = 3  # the play, whose loss settles sooner, has a third of the steps
+SHAPE = "gemma-3-1b"
 LOST = 0.01  # of right answers: ways that lose more are not compared
 
 
@@ -38,7 +40,7 @@ class Lab:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}\n{done.stderr.strip()}")
-        return json.loads(done.stdout)
+        return json.loads(done.stdout) if done.stdout else None
 
     def train(self, name: str, data: Path, method: str, rate: float, steps: int):
         """The model's folder and what training says. A run that is there goes on, or is taken as it is."""
@@ -115,6 +117,20 @@ def play(lab: Lab, corpus: Path):
     return {"loss": losses(plain_said, sbd_said), "steps": steps, **lab.both(plain, sbd, file, "-n", 96)}
 
 
+def shape(lab: Lab, _):
+    """Passes of a real shape, whose weights do not fit a cache: random weights decide a token a pass, or by force a block."""
+    rows = {}
+    for kind, options in (("bf16", ()), ("4 bits", ("--bits", 4))):
+        model = lab.work / f"{SHAPE}-{kind.replace(' ', '-')}"
+        if not model.exists():
+            lab.run("synth", "--preset", SHAPE, "-o", model, *options, "-q")
+            for file in (ROOT / "models/tiny").glob("tokenizer*.json"):  # its prompts; the logits are the shape's
+                shutil.copy(file, model)
+        rows[kind] = lab.decode(model, lab.work / "ask-all.jsonl", ("set-block",), "--limit", 2, "-n", 48, "-r", 2,
+                                "--mask-token", "<mask>", gammas=(0, "inf"))  # fmt: skip
+    return rows
+
+
 def losses(plain, sbd):
     return {
         "plain_next": plain["valid_loss"],
@@ -147,10 +163,15 @@ def decoding_table(results):
     return table(("trained", "decoding", "passes a token", "fewer", "t/s", "faster", "right", "nll"), rows)
 
 
+def kept_ways(results):
+    """Blocks that lose next to nothing of what the plain model has right by ordinary decoding."""
+    enough = (1 - LOST) * results["plain"][0]["accuracy"]
+    return [r for r in results["sbd"] if r["decode"] == "set-block" and r["accuracy"] >= enough]
+
+
 def best_text(results):
     """What blocks bring while they lose next to nothing of what the plain model has right by ordinary decoding."""
-    base = results["plain"][0]["accuracy"]
-    kept = [r for r in results["sbd"] if r["decode"] == "set-block" and r["accuracy"] >= (1 - LOST) * base]
+    kept = kept_ways(results)
     if not kept:
         return f"No way of filling in blocks keeps {100 * (1 - LOST):.0f} % of the plain model's right answers.\n\n"
     plain = results["sbd"][0]
@@ -160,6 +181,23 @@ def best_text(results):
         f"Of the ways that keep {100 * (1 - LOST):.0f} % of the plain model's right answers, {way(fewer)} takes\n"
         f"{shares(fewer, plain)[0]:.2f}x fewer passes and {way(faster)} is {shares(faster, plain)[1]:.2f}x as fast as ordinary decoding.\n\n"
     )
+
+
+def shape_table(results, tasks):
+    """The wall clock of a real shape at the passes that blocks of the trained model took: (first + (l - 1) later) / k."""
+    rows = []
+    for kind, ways in results.items():
+        plain = 1 / ways[0]["tokens_per_second"]
+        for block in BLOCKS:
+            seconds = {r["gamma"]: block / r["tokens_per_second"] for r in ways[1:] if r["block"] == block}
+            first, later = seconds["inf"], (seconds["0"] - seconds["inf"]) / (block - 1)
+            taken = [r["forward_passes"] * block / r["tokens"] for r in kept_ways(tasks["bf16"]) if r["block"] == block]
+            passes = min(taken, default=None)
+            speed = f"{plain * block / (first + (passes - 1) * later):.2f}x" if taken else "-"
+            rows.append((kind, block, f"{1000 * plain:.0f}", f"{1000 * first:.0f}", f"{1000 * later:.0f}",
+                         f"{plain * block / first:.2f}x", f"{passes:.2f}" if taken else "-", speed))  # fmt: skip
+    return table(("weights", "block", "ms of a token", "first pass", "each other", "faster with one pass a block", "passes a block took",
+                  "faster with these"), rows)  # fmt: skip
 
 
 def loss_text(loss):
@@ -189,6 +227,10 @@ def document(results):
             parts += [f"### {name}, bf16\n\n", decoding_table(rows), "\n"]
         parts += ["## Blocks without training for them\n\nThe plain model, 50 prompts.\n\n",
                   decoding_table({"plain": t["untrained"]})]  # fmt: skip
+    if "shape" in results:
+        parts += [f"\n## On a real shape\n\n{SHAPE} with random weights, whose passes were timed: one that decides a whole block, and each that\n"
+                  "follows where one does not. The passes that a block of the trained model took, in the way that takes fewest and\n"
+                  "keeps its right answers, then say what the same blocks would bring.\n\n", shape_table(results["shape"], results["tasks"])]  # fmt: skip
     if "play" in results:
         p = results["play"]
         parts += [f"\n## A play\n\n{p['steps']} steps; 96 tokens after the beginnings of 20 speeches.\n\n", loss_text(p["loss"]),
@@ -203,18 +245,18 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "build/experiments-sbd", help="where runs go meanwhile")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/experiments", help="set_block.md and set_block.json")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--only", action="append", choices=("tasks", "play"), help="one of them; may be repeated")
+    parser.add_argument("--only", action="append", choices=("tasks", "shape", "play"), help="one of them; may be repeated")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     lab = Lab(args)
     file = args.out / "set_block.json"
     results = json.loads(file.read_text()) if file.exists() else {}
-    parts = {"tasks": tasks, "play": play}
+    parts = {"tasks": tasks, "shape": shape, "play": play}
     for name in args.only or parts:
         results[name] = parts[name](lab, args.corpus)
         results["steps"] = args.steps
-        results["cpu"] = (results[name]["plain"] if name == "play" else results[name]["untrained"])[0]["cpu_info"]
+        results["cpu"] = results[name][{"tasks": "untrained", "shape": "bf16", "play": "plain"}[name]][0]["cpu_info"]
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (args.out / "set_block.md").write_text(document(results), encoding="utf-8")
 
