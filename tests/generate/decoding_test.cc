@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <stop_token>
@@ -15,8 +17,10 @@
 #include "lapidary/error.h"
 #include "lapidary/generate.h"
 
+#include "base/scratch_folder.h"
 #include "generate/look.h"
 #include "generate/token_runs.h"
+#include "io/output_file.h"
 
 namespace lapidary {
 namespace {
@@ -405,8 +409,29 @@ TEST_F(Decoding, SessionsShareTheStepsOfTheirBlocks) {
   EXPECT_EQ(steps, std::max(decoders[0].passes(), decoders[1].passes()));
 }
 
+TEST_F(Decoding, AModelWithOtherPiecesDoesNotGuess) {
+  const ScratchFolder scratch;
+  const fs::path folder = scratch.path() / "model";
+  fs::copy(kTiny, folder, fs::copy_options::recursive);
+  std::ifstream in(folder / "tokenizer.json");
+  std::string json{std::istreambuf_iterator<char>(in), {}};
+  const std::string piece = "\"<unused0>\"";
+  for (size_t at = 0; (at = json.find(piece, at)) != std::string::npos;)
+    json.replace(at, piece.size(), "\"<blank>\"");
+  write_file(folder / "tokenizer.json", json);
+  const DecodeOptions decode{.mode = DecodeMode::kDraft,
+                             .draft = Engine::load(folder, {.threads = 1})};
+  EXPECT_THROW(check_decode_options(decode, *engine), Error);
+}
+
 TEST_F(Decoding, RefusesWhatCannotBe) {
-  const auto refuses = [&](const DecodeOptions& decode) { EXPECT_THROW(made(decode), Error); };
+  const auto refuses = [&](const DecodeOptions& decode) {
+    EXPECT_THROW(check_decode_options(decode, *engine), Error);  // before anything is read
+    EXPECT_THROW(made(decode), Error);
+  };
+  EXPECT_NO_THROW(check_decode_options(blocks(64, 0), *engine));
+  EXPECT_NO_THROW(check_decode_options(
+      {.mode = DecodeMode::kNgram, .draft_max = kMaxBlock - 1, .ngram_max = 1}, *engine));
   refuses(blocks(0, 1));
   refuses(blocks(65, 1));  // the window is 64
   refuses(blocks(8, -0.1));
@@ -420,6 +445,8 @@ TEST_F(Decoding, RefusesWhatCannotBe) {
   refuses({.mode = DecodeMode::kNgram, .ngram_max = 0});
   const auto other = Engine::load(kGolden / "gemma3-v5", {.threads = 1});
   refuses({.mode = DecodeMode::kDraft, .draft = other});
+  EXPECT_NO_THROW(check_decode_options(blocks(20, 1), *other));  // its window
+  EXPECT_THROW(check_decode_options(blocks(21, 1), *other), Error);
   EXPECT_THROW(decode_mode_named("fast"), Error);
   EXPECT_EQ(decode_mode_named("set-block"), DecodeMode::kSetBlock);
 }
