@@ -5,9 +5,12 @@
 #include <fnmatch.h>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include <fmt/ranges.h>
+
+#include "lapidary/log.h"
 
 #include "base/fail.h"
 #include "base/json.h"
@@ -15,6 +18,7 @@
 #include "gemma/adapter_file.h"
 #include "gemma/adapter_parts.h"
 #include "gemma/low_rank.h"
+#include "gemma/set_block.h"
 #include "io/printable.h"
 
 namespace lapidary {
@@ -107,6 +111,21 @@ std::vector<AdapterFile> load_all(const std::vector<fs::path>& paths) {
     check_blendable(files.back().adapter, path);
   }
   return files;
+}
+
+// What all adapters say of set blocks; nothing, and a warning, where one says something else.
+std::optional<SetBlockTraining> common_set_block(const std::vector<AdapterFile>& files,
+                                                 const std::vector<fs::path>& paths) {
+  const auto& first = files.front().adapter.set_block;
+  for (size_t i = 1; i < files.size(); ++i)
+    if (files[i].adapter.set_block != first) {
+      log(LogLevel::kWarning,
+          fmt::format("{} and {} were not trained on the same set blocks: the blend says nothing "
+                      "of them",
+                      paths.front().string(), paths[i].string()));
+      return std::nullopt;
+    }
+  return first;
 }
 
 std::vector<AdapterOverlap> overlaps_of(const Matrices& matrices, const Watch& watch) {
@@ -245,6 +264,7 @@ Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const Blen
   AdapterFile result{.format = options.format,
                      .base_model = files.front().base_model,
                      .multimodal = files.front().multimodal};
+  result.adapter.set_block = common_set_block(files, paths);
   double dropped = 0, total = 0;
   for (const auto& [target, list] : matrices) {
     watch.throw_if_stopped();

@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <optional>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include "lapidary/log.h"
 
 #include "base/float16.h"
 #include "gemma/adapter_file.h"
@@ -111,6 +114,36 @@ TEST(Blend, SumsAreExactWhateverTheRanks) {
     }
     EXPECT_LT(blended.made.truncated, 1e-9);
   }
+}
+
+TEST(Blend, KeepsWhatAllSayOfSetBlocks) {
+  const ScratchFolder folder;
+  std::string warning;
+  set_log_sink([&](LogLevel, std::string_view text) { warning = text; });
+  const auto of = [&](const std::optional<SetBlockTraining>& a,
+                      const std::optional<SetBlockTraining>& b) {
+    warning.clear();
+    std::vector<BlendPart> parts;
+    for (const auto& [name, said] : {std::pair{"plain", a}, {"other", b}}) {
+      AdapterFile file = load_adapter(kAdapters / name);
+      file.adapter.set_block = said;
+      parts.push_back({folder.path() / name, 0.5});
+      save_adapter(file, AdapterFormat::kPeft, parts.back().adapter, true);
+    }
+    return Blended(parts, {}).file.adapter.set_block;
+  };
+  const SetBlockTraining one{4, 2, 16}, other{4, 2, 8};
+  EXPECT_EQ(of({}, {}), std::nullopt);
+  EXPECT_EQ(of(one, one), one);
+  EXPECT_EQ(warning, "");
+  for (const auto& [a, b] :
+       {std::pair<std::optional<SetBlockTraining>, std::optional<SetBlockTraining>>{one, other},
+        {one, {}},
+        {{}, one}}) {
+    EXPECT_EQ(of(a, b), std::nullopt);
+    EXPECT_NE(warning.find("not trained on the same set blocks"), std::string::npos) << warning;
+  }
+  set_log_sink({});
 }
 
 TEST(Blend, SvdIsTheNearestOfItsRank) {

@@ -6,16 +6,21 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <map>
-#include <numeric>
+#include <stop_token>
 
 #include <gtest/gtest.h>
 
 #include "lapidary/error.h"
 #include "lapidary/generate.h"
 
+#include "base/scratch_folder.h"
+#include "generate/look.h"
 #include "generate/token_runs.h"
+#include "io/output_file.h"
 
 namespace lapidary {
 namespace {
@@ -25,27 +30,6 @@ namespace fs = std::filesystem;
 const fs::path kGolden = fs::path(LAPIDARY_SOURCE_DIR) / "tests/golden";
 const fs::path kTiny = fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny";
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
-using Rows = std::map<int64_t, std::vector<float>>;
-
-std::vector<int64_t> up_to(size_t n) {
-  std::vector<int64_t> all(n);
-  std::iota(all.begin(), all.end(), 0);
-  return all;
-}
-
-// What the model says at each place of a block after `tokens`, which the session keeps.
-Rows look(Session& session, std::span<const Token> tokens, std::span<const Token> block) {
-  Rows rows;
-  const std::vector<int64_t> all = up_to(block.size());
-  StepItem item{.session = &session, .tokens = tokens};
-  item.block = block;
-  item.block_rows = all;
-  item.on_block = [&](int64_t i, std::span<const float> logits) {
-    rows[i].assign(logits.begin(), logits.end());
-  };
-  session.engine().step({&item, 1});
-  return rows;
-}
 
 struct Case {
   const char* model;
@@ -312,7 +296,8 @@ TEST_F(Decoding, AnAnswerOfBlocksEndsWhereItsTextIsWhole) {
 
 TEST_F(Decoding, FillsTheContextAndNoMore) {
   for (const DecodeOptions& decode :
-       {DecodeOptions{}, DecodeOptions{.mode = DecodeMode::kNgram}, blocks(16, 2)}) {
+       {DecodeOptions{}, DecodeOptions{.mode = DecodeMode::kNgram},
+        DecodeOptions{.mode = DecodeMode::kDraft, .draft = engine}, blocks(16, 2)}) {
     Session session(engine, std::ssize(prompt) + 21);
     GenerateOptions options{.sampling = {.temperature = 0}, .ignore_eos = true, .decode = decode};
     const Generation g = generate(session, prompt, options);
@@ -320,6 +305,59 @@ TEST_F(Decoding, FillsTheContextAndNoMore) {
     // A token that was only drawn needs no room.
     EXPECT_EQ(std::ssize(g.tokens), decode.mode == DecodeMode::kSetBlock ? 21 : 22);
   }
+}
+
+TEST_F(Decoding, NoPassIsOfMoreThanIsWanted) {
+  std::vector<int64_t> sizes;
+  GenerateOptions options;
+  options.on_block = [&](const BlockView& view) { sizes.push_back(std::ssize(view.tokens)); };
+  const Generation whole = made(blocks(16, kInfinite), 0, 40, options);
+  EXPECT_EQ(sizes, (std::vector<int64_t>{16, 16, 8}));
+  ASSERT_EQ(whole.passes_by_tokens.size(), 17u);
+  EXPECT_EQ(whole.passes_by_tokens[16], 2);
+  EXPECT_EQ(whole.passes_by_tokens[8], 1);
+  const DecodeOptions draft{.mode = DecodeMode::kDraft, .draft_max = 8, .draft = engine};
+  const Generation g = made(draft, 0, 15);  // the prompt's pass says one, the others 9 and 5
+  EXPECT_EQ(g.forward_passes, 2);
+  ASSERT_EQ(g.passes_by_tokens.size(), 10u);
+  EXPECT_EQ(g.passes_by_tokens[9], 1);
+  EXPECT_EQ(g.passes_by_tokens[5], 1);
+}
+
+// Text is there as soon as all before it is decided, and not before.
+TEST_F(Decoding, TextOfABlockComesOnceAllBeforeItIsDecided) {
+  std::string text;
+  std::vector<Token> decided;  // before the pass that is shown
+  GenerateOptions options{.max_tokens = 24, .sampling = {.temperature = 0}, .ignore_eos = true};
+  options.decode = blocks(8, 0);
+  int64_t early = 0;
+  options.on_block = [&](const BlockView& view) {
+    EXPECT_EQ(text, engine->tokenizer().decode(decided));
+    decided.resize(static_cast<size_t>(view.position) - prompt.size());
+    const auto masked = std::ranges::find(view.tokens, kMask);
+    decided.insert(decided.end(), view.tokens.begin(), masked);
+    early += masked != view.tokens.begin() && masked != view.tokens.end();
+  };
+  Session session(engine, 1000);
+  const Generation g =
+      generate(session, prompt, options, [&](std::string_view piece) { text += piece; });
+  EXPECT_EQ(g.tokens, decided);
+  EXPECT_EQ(g.text, text);
+  EXPECT_GT(early, 0);
+}
+
+TEST_F(Decoding, AStopRequestEndsABlock) {
+  std::stop_source stop;
+  GenerateOptions options{.max_tokens = 60, .sampling = {.temperature = 0}, .ignore_eos = true};
+  options.decode = blocks(16, 0);
+  int64_t passes = 0;
+  options.on_block = [&](const BlockView&) {
+    if (++passes == 3) stop.request_stop();
+  };
+  Session session(engine, 1000);
+  const Generation g = generate(session, prompt, options, {}, Watch{{}, stop.get_token()});
+  EXPECT_EQ(g.finish_reason, FinishReason::kInterrupted);
+  EXPECT_EQ(g.forward_passes, 3);
 }
 
 TEST_F(Decoding, SessionsShareTheStepsOfTheirBlocks) {
@@ -371,8 +409,29 @@ TEST_F(Decoding, SessionsShareTheStepsOfTheirBlocks) {
   EXPECT_EQ(steps, std::max(decoders[0].passes(), decoders[1].passes()));
 }
 
+TEST_F(Decoding, AModelWithOtherPiecesDoesNotGuess) {
+  const ScratchFolder scratch;
+  const fs::path folder = scratch.path() / "model";
+  fs::copy(kTiny, folder, fs::copy_options::recursive);
+  std::ifstream in(folder / "tokenizer.json");
+  std::string json{std::istreambuf_iterator<char>(in), {}};
+  const std::string piece = "\"<unused0>\"";
+  for (size_t at = 0; (at = json.find(piece, at)) != std::string::npos;)
+    json.replace(at, piece.size(), "\"<blank>\"");
+  write_file(folder / "tokenizer.json", json);
+  const DecodeOptions decode{.mode = DecodeMode::kDraft,
+                             .draft = Engine::load(folder, {.threads = 1})};
+  EXPECT_THROW(check_decode_options(decode, *engine), Error);
+}
+
 TEST_F(Decoding, RefusesWhatCannotBe) {
-  const auto refuses = [&](const DecodeOptions& decode) { EXPECT_THROW(made(decode), Error); };
+  const auto refuses = [&](const DecodeOptions& decode) {
+    EXPECT_THROW(check_decode_options(decode, *engine), Error);  // before anything is read
+    EXPECT_THROW(made(decode), Error);
+  };
+  EXPECT_NO_THROW(check_decode_options(blocks(64, 0), *engine));
+  EXPECT_NO_THROW(check_decode_options(
+      {.mode = DecodeMode::kNgram, .draft_max = kMaxBlock - 1, .ngram_max = 1}, *engine));
   refuses(blocks(0, 1));
   refuses(blocks(65, 1));  // the window is 64
   refuses(blocks(8, -0.1));
@@ -386,6 +445,8 @@ TEST_F(Decoding, RefusesWhatCannotBe) {
   refuses({.mode = DecodeMode::kNgram, .ngram_max = 0});
   const auto other = Engine::load(kGolden / "gemma3-v5", {.threads = 1});
   refuses({.mode = DecodeMode::kDraft, .draft = other});
+  EXPECT_NO_THROW(check_decode_options(blocks(20, 1), *other));  // its window
+  EXPECT_THROW(check_decode_options(blocks(21, 1), *other), Error);
   EXPECT_THROW(decode_mode_named("fast"), Error);
   EXPECT_EQ(decode_mode_named("set-block"), DecodeMode::kSetBlock);
 }

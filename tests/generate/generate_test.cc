@@ -80,9 +80,10 @@ class Generate : public ::testing::Test {
     const fs::path folder = scratch_->path() / "model";
     const fs::path tiny = LAPIDARY_SOURCE_DIR "/models/tiny";
     const int vocab = Tokenizer::load(tiny).size();
-    synthesize(small_config("gemma-3-270m",
-                            {.layers = 2, .hidden = 64, .ffn = 64, .vocab = vocab, .window = 16}),
-               {}, folder);
+    synthesize(
+        small_config("gemma-3-270m",
+                     {.layers = 2, .hidden = 64, .ffn = 64, .vocab = vocab + 8, .window = 16}),
+        {}, folder);
     fs::copy(tiny / "tokenizer.json", folder / "tokenizer.json");
     EngineOptions options;
     options.threads = 2;
@@ -145,6 +146,42 @@ TEST_F(Generate, StopsAtStopStringsAcrossTokens) {
   EXPECT_LT(cut.tokens.size(), whole.tokens.size());
 }
 
+// What is held back comes at the end: a byte of a character, and what might have become a stop.
+TEST_F(Generate, TheEndOfTheTextIsLookedThroughToo) {
+  Session session(engine_, 64);
+  const auto whole = generate(session, prompt(), options(20));
+  GenerateOptions o = options(20);
+  o.stop = {whole.text.substr(whole.text.size() - 2) + "\x01"};
+  const auto held = generate(session, prompt(), o);
+  EXPECT_EQ(held.text, whole.text);
+  EXPECT_EQ(held.finish_reason, FinishReason::kLength);
+  o = options(1);
+  o.sampling.logit_bias = {{engine_->tokenizer().find("<0xE2>").value(), 1000.0f}};
+  const auto broken = generate(session, prompt(), o);
+  EXPECT_EQ(broken.text, "\xe2");
+  EXPECT_EQ(broken.finish_reason, FinishReason::kLength);
+  o.stop = {broken.text};
+  const auto stopped = generate(session, prompt(), o);
+  EXPECT_EQ(stopped.text, "");
+  EXPECT_EQ(stopped.finish_reason, FinishReason::kStop);
+}
+
+// The table has rows that no piece belongs to.
+TEST_F(Generate, TokensWithoutAPieceAreNeverMade) {
+  const int pieces = engine_->tokenizer().size();
+  ASSERT_GT(engine_->config().vocab_size, pieces);
+  for (const DecodeMode mode : {DecodeMode::kPlain, DecodeMode::kSetBlock}) {
+    Session session(engine_, 64);
+    GenerateOptions o = options(12);
+    o.ignore_eos = true;
+    o.sampling.logit_bias = {{pieces, 1000.0f}};
+    o.decode.mode = mode;
+    const auto made = generate(session, prompt(), o);
+    ASSERT_EQ(made.tokens.size(), 12u);
+    for (const Token id : made.tokens) EXPECT_LT(id, pieces) << name_of(mode);
+  }
+}
+
 TEST_F(Generate, EndTokensEndUnlessIgnored) {
   const std::vector<Token> ends = end_tokens(*engine_);
   ASSERT_FALSE(ends.empty());
@@ -201,6 +238,8 @@ TEST_F(Generate, RefusesWhatCannotBe) {
   Session session(engine_, 64);
   EXPECT_THROW(generate(session, {}, options(1)), Error);
   EXPECT_THROW(generate(session, prompt(), options(-2)), Error);
+  const auto fits = options(64 - std::ssize(prompt()));  // to the last place
+  EXPECT_NO_THROW(generate(session, prompt(), fits));
   GenerateOptions o = options(1);
   o.stop = {""};
   EXPECT_THROW(generate(session, prompt(), o), Error);

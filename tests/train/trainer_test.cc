@@ -242,7 +242,7 @@ class SetBlockTest : public TrainerTest {
     TrainOptions o = TrainerTest::options(run);
     o.objective = TrainObjective::kSetBlock;
     o.block_max = 6;
-    if (o.method == TrainMethod::kLora) o.learning_rate = 1e-2;
+    if (o.method == TrainMethod::kLora || o.method == TrainMethod::kRelora) o.learning_rate = 1e-2;
     return o;
   }
 };
@@ -283,22 +283,34 @@ TEST_P(SetBlockTest, BothTermsFall) {
 }
 
 TEST_P(SetBlockTest, StoppedAndResumedEqualsNeverStopped) {
+  const auto drawn = [](const fs::path& run) {
+    std::vector<std::pair<int64_t, double>> steps;  // block and share of masked tokens
+    std::ifstream in(run / "metrics.jsonl");
+    for (std::string line; std::getline(in, line);)
+      steps.emplace_back(Json::parse(line)["block_size"], Json::parse(line)["masked_share"]);
+    return steps;
+  };
   const TrainOptions whole = options("whole");
   train(whole);
   TrainOptions parts = whole;
   parts.run = folder_.path() / "parts";
-  std::stop_source stop;
-  EXPECT_THROW(train(parts, {{}, stop.get_token()},
-                     {{},
-                      [&](const TrainStep& s) {
-                        if (s.step == 3) stop.request_stop();
-                      }}),
-               Error);
-  parts.resume = true;
+  parts.save_every = 3;
+  struct Killed {};  // with the lines of steps that no state has
+  for (const int64_t killed_at : {5, 7}) {
+    EXPECT_THROW(train(parts, {},
+                       {{},
+                        [&](const TrainStep& s) {
+                          if (s.step == killed_at) throw Killed();
+                        }}),
+                 Killed);
+    parts.resume = true;
+  }
   parts.threads = 1;
   parts.checkpoint_layers = 2;
   train(parts);
   EXPECT_EQ(state_of(parts.run), state_of(whole.run));
+  ASSERT_EQ(drawn(whole.run).size(), 8u);
+  EXPECT_EQ(drawn(parts.run), drawn(whole.run));
 }
 
 // The draws are those of a document, whatever rows go through the model with it: sums of a few
@@ -348,7 +360,8 @@ TEST_P(SetBlockTest, DataWithTheMaskIsRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, SetBlockTest,
-                         ::testing::Values(TrainMethod::kFull, TrainMethod::kLora),
+                         ::testing::Values(TrainMethod::kFull, TrainMethod::kLora,
+                                           TrainMethod::kRelora, TrainMethod::kRank1),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
 class DirectionsTest : public TrainerTest {
