@@ -53,13 +53,17 @@
     };
   }
 
-  // Ticks where points are.
+  // Ticks where points are, each with some 48 pixels of room.
   function logarithmic(chart, along) {
     const places = [...new Set(chart.series.flatMap((series) => series.points.map(([x]) => x)))].sort((a, b) => a - b);
     return {
       type: "logarithmic", beginAtZero: false, min: places[0] / 1.1, max: places.at(-1) * 1.1,
-      ticks: { ...along.ticks, callback: (x) => x },
-      afterBuildTicks: (axis) => { axis.ticks = places.map((value) => ({ value })); },
+      ticks: { ...along.ticks, callback: (x) => (Number.isInteger(x) ? x : Number(x.toPrecision(3))) },
+      afterBuildTicks: (axis) => {
+        const room = (places.at(-1) / places[0]) ** Math.min(1, 48 / axis.chart.width), shown = [];
+        for (const value of places) if (shown.length === 0 || value > shown.at(-1).value * room) shown.push({ value });
+        axis.ticks = shown;
+      },
     };
   }
 

@@ -52,7 +52,17 @@ std::string table_html(const ReportTable& table) {
   return html + "</tbody></table></div>\n";
 }
 
-// From nothing at the least value to a tint that text can still be read on at the largest.
+// From nothing at the least value to a tint that text can still be read on at the largest; values
+// of both signs from nothing at 0, each sign to its colour.
+std::string heat_cell(double value, double least, double most) {
+  if (!std::isfinite(value)) return "<td></td>";
+  const bool signs = least < 0 && most > 0;
+  const double from = signs ? 0 : least, to = signs ? std::max(most, -least) : most;
+  return fmt::format(
+      "<td{} style=\"--heat:{:.0f}%\">{:.3g}</td>", signs && value < 0 ? " class=\"below\"" : "",
+      to > from ? 55 * ((signs ? std::abs(value) : value) - from) / (to - from) : 0, value);
+}
+
 std::string heat_map_html(const HeatMap& map) {
   double least = INFINITY, most = -INFINITY;
   for (const auto& row : map.values)
@@ -67,11 +77,7 @@ std::string heat_map_html(const HeatMap& map) {
   html += "</tr></thead>\n<tbody>\n";
   for (size_t i = 0; i < map.rows.size(); ++i) {
     html += fmt::format("<tr><th>{}</th>", html_escape(map.rows[i]));
-    for (const double value : map.values[i])
-      html += !std::isfinite(value)
-                  ? "<td></td>"
-                  : fmt::format("<td style=\"--heat:{:.0f}%\">{:.3g}</td>",
-                                most > least ? 55 * (value - least) / (most - least) : 0, value);
+    for (const double value : map.values[i]) html += heat_cell(value, least, most);
     html += "</tr>\n";
   }
   return html + "</tbody></table></div></figure>\n";

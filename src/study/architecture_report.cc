@@ -99,7 +99,7 @@ std::string drawing(const Architecture& a, int64_t context) {
 Chart flops_chart(const Architecture& a) {
   Chart chart{.title = "Operations of a token, as the context grows",
               .x_title = "positions",
-              .y_title = "10^9 operations"};
+              .y_title = "millions of operations"};
   Chart::Series all{.name = "all"}, attention{.name = "of them, attention"};
   const int64_t without = a.flops(0);
   constexpr int kSteps = 32;
@@ -107,8 +107,8 @@ Chart flops_chart(const Architecture& a) {
     const int64_t context =
         std::max<int64_t>(1, int64_t{a.config.max_position_embeddings} * i / kSteps);
     const auto x = static_cast<double>(context);
-    all.points.emplace_back(x, static_cast<double>(a.flops(context)) * 1e-9);
-    attention.points.emplace_back(x, static_cast<double>(a.flops(context) - without) * 1e-9);
+    all.points.emplace_back(x, static_cast<double>(a.flops(context)) * 1e-6);
+    attention.points.emplace_back(x, static_cast<double>(a.flops(context) - without) * 1e-6);
   }
   chart.series = {all, attention};
   return chart;
@@ -161,7 +161,7 @@ Report architecture_report(const Architecture& a, int64_t context) {
       {"heads", fmt::format("{} of {}, {} for keys and values", c.num_attention_heads, c.head_dim,
                             c.num_key_value_heads)},
       {"context", std::to_string(c.max_position_embeddings)}};
-  report.sections = {{"From token to logits", drawing(a, context)}};
+  report.opening = {{"From token to logits", drawing(a, context)}};
   report.style = assets::kArchitectureCss;
   report.charts = {flops_chart(a)};
   report.table = table(a);

@@ -11,5 +11,6 @@ extern const std::string_view kArchitectureCss;  // architecture.css
 extern const std::string_view kArchitectureJs;   // architecture.js
 extern const std::string_view kMatrixMapCss;     // matrix_map.css
 extern const std::string_view kMatrixMapJs;      // matrix_map.js
+extern const std::string_view kTokenTextJs;      // token_text.js
 
 }  // namespace lapidary::assets

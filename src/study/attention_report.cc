@@ -9,6 +9,7 @@
 
 #include "report/html.h"
 #include "study/assets.h"
+#include "study/token_text.h"
 
 namespace lapidary {
 
@@ -24,13 +25,6 @@ std::string base64(const std::vector<unsigned char>& bytes) {
                                      static_cast<int>(bytes.size()));
   text.resize(static_cast<size_t>(length));
   return text;
-}
-
-// What a token says, as far as bytes of one token can be read.
-std::string text_of(const Engine& engine, Token id) {
-  if (!engine.has_tokenizer()) return fmt::format("<{}>", id);
-  const Token one[] = {id};
-  return engine.tokenizer().decode(one, true);
 }
 
 HeatMap heat_map(const AttentionStudy& study, const std::string& title, auto&& value) {
@@ -124,16 +118,15 @@ std::string patterns_html(const AttentionStudy& study, const Engine& engine) {
 }
 
 std::string rollout_html(const AttentionStudy& study, const Engine& engine) {
-  const double most = *std::ranges::max_element(study.rollout);
-  std::string html =
-      "<p>Attention rollout: what the last position's stream is made of after all layers, if each "
-      "layer's output is half the position itself and half what its heads look at.</p>\n"
-      "<p class=\"tokens\">";
+  std::vector<TintedToken> tokens;
   for (size_t i = 0; i < study.tokens.size(); ++i)
-    html += fmt::format("<span style=\"--heat:{:.0f}%\" title=\"{:.2f} %\">{}</span>",
-                        most > 0 ? 60 * std::sqrt(study.rollout[i] / most) : 0,
-                        100 * study.rollout[i], html_escape(text_of(engine, study.tokens[i])));
-  return html + "</p>\n";
+    tokens.push_back({.text = text_of(engine, study.tokens[i]),
+                      .strength = study.rollout[i],
+                      .says = fmt::format("{:.2f} %", 100 * study.rollout[i])});
+  return "<p>Attention rollout: what the last position's stream is made of after all layers, if "
+         "each "
+         "layer's output is half the position itself and half what its heads look at.</p>\n" +
+         tinted_text(tokens);
 }
 
 Json optional_json(const std::optional<double>& value) {

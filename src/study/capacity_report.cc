@@ -34,7 +34,7 @@ Chart chart_of_runs(const CapacityStudy& study, Chart chart, double (*x)(const C
 }
 
 Chart fit_chart(const CapacityStudy& study) {
-  Chart chart{.title = "Capacity by size",
+  Chart chart{.title = "Capacity by size; dashed: the fit",
               .x_title = "thousands of parameters",
               .y_title = "thousands of bits"};
   Chart::Series found{.name = "the most bits of a run"};
@@ -133,7 +133,8 @@ Report capacity_report(const CapacityStudy& study) {
       fit_chart(study)};
   report.table = table(study);
   report.notes = capacity_remarks(study);
-  report.notes.push_back("docs/study.md defines the figures.");
+  report.notes.push_back(
+      "The last rows of the table are of half the training. docs/study.md defines the figures.");
   report.records = to_json(study)["runs"];
   return report;
 }

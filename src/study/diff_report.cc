@@ -6,9 +6,9 @@
 #include <fmt/format.h>
 
 #include "base/statistics.h"
-#include "report/html.h"
 #include "study/assets.h"
 #include "study/matrix_map.h"
+#include "study/token_text.h"
 
 namespace lapidary {
 
@@ -112,21 +112,17 @@ ReportTable others_table(const std::vector<TensorDiff>& others) {
 
 // The text, each token tinted by what its likelihood lost or won.
 std::string text_html(const TextDiff& text, const Engine& engine, std::span<const Token> tokens) {
-  double most = 0;
-  for (const double gain : text.gain) most = std::max(most, std::abs(gain));
-  std::string html =
-      "<p>Tinted by the change of -ln p of each token: <span class=\"key worse\">B expects it "
-      "less</span> <span class=\"key better\">B expects it more</span></p>\n<p class=\"tokens\">";
+  std::vector<TintedToken> tinted;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const Token one[] = {tokens[i]};
     const double gain = i > 0 ? text.gain[i - 1] : 0;
-    html += fmt::format(
-        "<span class=\"{}\" style=\"--heat:{:.0f}%\" title=\"{:+.3f} nats\">{}</span>",
-        gain > 0 ? "worse" : "better", most > 0 ? 60 * std::sqrt(std::abs(gain) / most) : 0, gain,
-        html_escape(engine.has_tokenizer() ? engine.tokenizer().decode(one, true)
-                                           : fmt::format("<{}> ", tokens[i])));
+    tinted.push_back({.text = text_of(engine, tokens[i]),
+                      .strength = std::abs(gain),
+                      .worse = gain > 0,
+                      .says = fmt::format("{:+.3f} nats", gain)});
   }
-  return html + "</p>\n";
+  return "<p>Tinted by the change of -ln p of each token: <span class=\"key worse\">B expects it "
+         "less</span> <span class=\"key better\">B expects it more</span></p>\n" +
+         tinted_text(tinted);
 }
 
 }  // namespace

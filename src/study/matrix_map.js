@@ -60,7 +60,7 @@
       `<polyline points="${points.join(" ")}"/></svg>`;
   }
   function choose(i) {
-    cells[chosen].removeAttribute("tabindex");
+    cells[chosen].tabIndex = -1;  // not removed: it may be what has the focus
     cells[chosen].classList.remove("chosen");
     chosen = i;
     cells[i].tabIndex = 0;

@@ -9,7 +9,7 @@ namespace lapidary {
 
 namespace {
 
-constexpr size_t kBars = 20;
+constexpr size_t kBars = 10;
 constexpr size_t kListed = 20;
 
 OrderedJson sequences_json(const std::vector<SequenceMemory>& sequences) {
@@ -45,7 +45,8 @@ Chart histogram(const MemorizationStudy& study) {
               .y_title = "share of the sequences"};
   const double width = most > 0 ? most / kBars : 1;
   for (size_t i = 0; i < kBars; ++i)
-    chart.labels.push_back(fmt::format("{:.2f}", width * static_cast<double>(i)));
+    chart.labels.push_back(fmt::format("{:.2f} to {:.2f}", width * static_cast<double>(i),
+                                       width * static_cast<double>(i + 1)));
   const auto add = [&](const char* name, const std::vector<SequenceMemory>& side) {
     std::array<double, kBars> shares{};
     for (const SequenceMemory& s : side)

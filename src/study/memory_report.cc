@@ -257,7 +257,8 @@ Report memory_report(const MemoryStudy& study, const std::string& model) {
   if (study.training) {
     const TrainingMemory& t = *study.training;
     report.facts.emplace_back(
-        "training", fmt::format("{} steps, {} rows at once", t.steps, t.forecast.micro_batch));
+        "training", fmt::format("{} steps, {} row{} at once", t.steps, t.forecast.micro_batch,
+                                t.forecast.micro_batch == 1 ? "" : "s"));
     report.charts.push_back(phase_chart(
         "The first training step, and those after it: forecast and measured", t.phases));
     report.charts.push_back(

@@ -27,7 +27,7 @@ double over_capacity(const TextCapacityOfSize& size, const Run& run) {
 Chart chart_of(const TextCapacityStudy& study, std::string title, std::string y_title,
                const std::vector<Curve>& curves) {
   Chart chart{.title = std::move(title),
-              .x_title = "bits of data over the capacity",
+              .x_title = "bits of data over the capacity (dashed: 1)",
               .y_title = std::move(y_title),
               .log_x = true};
   double highest = 0;
@@ -61,7 +61,8 @@ std::vector<Chart> charts(const TextCapacityStudy& study) {
           chart_of(study, "Sequences that greedy decoding completes", "% of the sequences",
                    {{"trained on", [](const Run& r) { return 100 * r.extraction_rate; }},
                     {"held out", [](const Run& r) { return 100 * r.test_extraction_rate; }}}),
-          chart_of(study, "How well losses tell what was trained on", "F1 and AUC",
+          chart_of(study, "How well losses tell what was trained on; dashed: F1 by the law",
+                   "F1 and AUC",
                    {{"F1", [](const Run& r) { return r.membership.f1; }},
                     {"F1 by the law", [](const Run& r) { return r.expected_f1; }, true},
                     {"AUC", [](const Run& r) { return r.membership.auc; }}})};
@@ -165,7 +166,8 @@ Report text_capacity_report(const TextCapacityStudy& study) {
   report.charts = charts(study);
   report.table = table(study);
   report.notes = text_capacity_findings(study);
-  report.notes.push_back("docs/study.md defines the figures.");
+  report.notes.push_back(
+      "The last row of a size is of half the training. docs/study.md defines the figures.");
   for (const TextCapacityOfSize& size : study.sizes)
     for (const Run& run : size.runs) report.records.push_back(to_json(run));
   return report;

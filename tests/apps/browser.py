@@ -36,6 +36,7 @@ DRAWN = """(() => {
     copy.width = canvas.width; copy.height = canvas.height;
     const context = copy.getContext("2d", { willReadFrequently: true });
     context.drawImage(canvas, 0, 0);
+    const bars = chart.config.type === "bar";
     const name = canvas.getAttribute("aria-label"), ratio = chart.currentDevicePixelRatio;
     if (chart.data.datasets.length === 0) missing.push(name + ": no series");
     chart.data.datasets.forEach((series, i) => {
@@ -43,10 +44,15 @@ DRAWN = """(() => {
       const close = (pixel) => wanted.some((colour) => pixel[3] > 60 &&
         colour.slice(0, 3).every((value, c) => Math.abs(value - pixel[c]) < 60));
       const values = chart.getDatasetMeta(i).data.filter((e) => Number.isFinite(e.x) && Number.isFinite(e.y));
-      const seen = values.some((e) => {
-        const { x, y } = e.getCenterPoint();
-        return close(context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data);
-      });
+      const there = ({ x, y }) => close(context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data);
+      const centres = values.map((e) => e.getCenterPoint());
+      const between = (a, b) => [...Array(100).keys()].map((k) => ({ x: a.x + (b.x - a.x) * k / 100, y: a.y + (b.y - a.y) * k / 100 }));
+      // A point may lie in a gap of a dashed line, and all of a line's below those of another.
+      const dashed = series.borderDash?.length > 0;
+      const covered = (c) => chart.data.datasets.some((other, j) => j !== i && other.pointRadius > 0 &&
+        chart.getDatasetMeta(j).data.some((e) => Math.hypot(e.x - c.x, e.y - c.y) < 6));
+      const seen = centres.some((c, k) => there(c) || (dashed && k > 0 && between(centres[k - 1], c).some(there))) ||
+        (centres.length > 0 && !bars && centres.every(covered));
       if (!seen) missing.push(`${name}: series ${series.label} is not there`);
     });
   }

@@ -95,5 +95,15 @@ TEST(Html, AHeatMapTintsCellsFromTheLeastToTheLargest) {
             std::string::npos);
 }
 
+TEST(Html, AHeatMapWithBothSignsTintsFromZeroInTwoColours) {
+  Report report = sample();
+  report.heat_maps.push_back(
+      {.title = "Signs", .columns = {"q", "k", "v"}, .rows = {"0"}, .values = {{-4, 0, 2}}});
+  EXPECT_NE(render(report, ReportFormat::kHtml)
+                .find("<td class=\"below\" style=\"--heat:55%\">-4</td>"
+                      "<td style=\"--heat:0%\">0</td><td style=\"--heat:28%\">2</td>"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace lapidary
