@@ -24,8 +24,8 @@ BATCH = 4
 EXAMPLES = 6000  # of each task, to learn from
 ASKED = 40  # of each, to answer
 BLOCKS = (4, 8, 16)
-GAMMAS = (0, 0.1, 0.35, 1, "inf")
-BY_TASK = {"blocks": (8,), "gammas": (0.1, 1)}  # what each task is asked with by itself
+GAMMAS = (0, 0.01, 0.1, 0.35, "inf")
+BY_TASK = {"blocks": (8,), "gammas": (0.01, 0.1)}  # what each task is asked with by itself
 PLAY_SHARE = 3  # the play, whose loss settles sooner, has a third of the steps
 SHAPE = "gemma-3-1b"
 LOST = 0.01  # of right answers: ways that lose more are not compared
@@ -43,16 +43,17 @@ class Lab:
         return json.loads(done.stdout) if done.stdout else None
 
     def train(self, name: str, data: Path, method: str, rate: float, steps: int):
-        """The model's folder and what training says. A run that is there goes on, or is taken as it is."""
+        """The model's folder and the last step's figures. A run that is there goes on, or is taken as it is."""
         run = self.work / name
         began = time.time()
-        result = self.run(
+        self.run(
             "train", "--data", data, "-o", run, "--method", method, "--iters", steps, "--batch-size", BATCH,
             "--micro-batch", BATCH, "--sequence-length", ROW, "--lr", rate, "--warmup", 50, "--beta2", 0.98,
             "--long-documents", "split", "--save-every", 200, "--json", "-q", *(["--resume"] if run.exists() else []),
         )  # fmt: skip
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
-        return run / "model", result
+        last = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+        return run / "model", json.loads(last)
 
     def convert(self, model: Path, bits: int):
         out = self.work / f"{model.parent.name}-{bits}bit"
@@ -135,7 +136,7 @@ def losses(plain, sbd):
     return {
         "plain_next": plain["valid_loss"],
         "sbd_next": sbd["valid_ntp_loss"],
-        "sbd_masked": sbd.get("valid_matp_loss"),
+        "sbd_masked": sbd["valid_matp_loss"],
     }
 
 
