@@ -63,10 +63,13 @@ class Lab:
         return out
 
     def decode(self, model, prompts: Path, ways, *options, blocks=BLOCKS, gammas=GAMMAS):
-        return self.run(
+        ways_taken = self.run(
             "bench", "decode", "-m", model, "--prompts", prompts, "--ways", ",".join(("plain", *ways)), "--blocks",
             ",".join(map(str, blocks)), "--gammas", ",".join(map(str, gammas)), "-o", "json", "-q", *options,
         )  # fmt: skip
+        for r in ways_taken:
+            r["model_filename"] = str(Path(r["model_filename"]).relative_to(self.work))
+        return ways_taken
 
     def both(self, plain, sbd, prompts: Path, *options, **sizes):
         return {
