@@ -124,8 +124,7 @@ std::string rollout_html(const AttentionStudy& study, const Engine& engine) {
                       .strength = study.rollout[i],
                       .says = fmt::format("{:.2f} %", 100 * study.rollout[i])});
   return "<p>Attention rollout: what the last position's stream is made of after all layers, if "
-         "each "
-         "layer's output is half the position itself and half what its heads look at.</p>\n" +
+         "each layer's output is half the position itself and half what its heads look at.</p>\n" +
          tinted_text(tokens);
 }
 
