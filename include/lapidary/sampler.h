@@ -54,7 +54,7 @@ struct Prediction {
   double margin = 0;      // of it over the second largest
 };
 // sample() for the place `position`, before which all of `timeline` need not be known: what is
-// known of it, for the penalties. Costs a pass over the logits in double beside sample()'s.
+// known of it, for the penalties. Costs a softmax of the logits beside sample().
 Prediction predict(const SamplerOptions& options, std::span<const float> logits,
                    std::span<const Token> timeline, int64_t position, int usable_vocab);
 

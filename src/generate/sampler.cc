@@ -1,14 +1,17 @@
 #include "lapidary/sampler.h"
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/fail.h"
 #include "base/rng.h"
+#include "kernels/kernels.h"
 
 namespace lapidary {
 
@@ -227,27 +230,20 @@ std::vector<Candidate> candidates_of(const SamplerOptions& o, std::span<const fl
   return candidates;
 }
 
-// Fills in how sure weights e^x are, the largest of which is 1: x(i) for i in [0, n).
-template <class Fn>
-void judge(Prediction& p, size_t n, Fn&& x) {
-  constexpr float kNothing = -40;  // e^-40 of a quarter million weights is 1e-12 of the largest
-  double sum = 0, weighted = 0;
-  float second = -std::numeric_limits<float>::infinity();
-  bool first = true;  // the largest is met once; its equals are second
-  for (size_t i = 0; i < n; ++i) {
-    const float value = x(i);
-    if (value < kNothing) continue;
-    if (value == 0 && first)
-      first = false;
-    else
-      second = std::max(second, value);
-    const double weight = std::exp(value);
-    sum += weight;
-    weighted += weight * double{value};
-  }
-  p.entropy = std::max(0.0, std::log(sum) - weighted / sum);
-  p.confidence = 1 / sum;
-  p.margin = (1 - std::exp(double{second})) / sum;
+// Fills in how sure the softmax of x is. x is lost.
+void judge(Prediction& p, std::span<float> x) {
+  constexpr float kLeast = -87;  // the kernel takes what is further below the largest for it too
+  const auto best = static_cast<size_t>(most_likely(x));
+  const float highest = std::exchange(x[best], -std::numeric_limits<float>::infinity());
+  const float second = x[static_cast<size_t>(most_likely(x))];
+  x[best] = highest;
+  Eigen::Map<Eigen::ArrayXf> values(x.data(), std::ssize(x));
+  values = (values - highest).max(kLeast);
+  Eigen::ArrayXf weights = values;
+  const double log_sum = best_kernels().softmax(weights.data(), weights.size());
+  p.entropy = std::max(0.0, log_sum - (weights * values).cast<double>().sum());
+  p.confidence = std::exp(-log_sum);
+  p.margin = (1 - std::exp(double{second} - highest)) * p.confidence;
 }
 
 }  // namespace
@@ -267,13 +263,17 @@ Prediction predict(const SamplerOptions& o, std::span<const float> all_logits,
   Prediction made;
   if (o.temperature == 0) {
     made.token = most_likely(logits);
-    const float highest = logits[static_cast<size_t>(made.token)];
-    judge(made, logits.size(), [&](size_t i) { return logits[i] - highest; });
-    return made;
+    if (memory.empty()) memory.assign(logits.begin(), logits.end());
+  } else {
+    const std::vector<Candidate> candidates = candidates_of(o, logits);
+    made.token = draw(candidates, CounterRng(o.seed).uniform(static_cast<uint64_t>(position)));
+    const double highest = std::ranges::max(candidates, {}, &Candidate::logit).logit;
+    memory.resize(candidates.size());
+    std::ranges::transform(candidates, memory.begin(), [&](const Candidate& c) {
+      return static_cast<float>((c.logit - highest) / o.temperature);
+    });
   }
-  const std::vector<Candidate> candidates = candidates_of(o, logits);
-  made.token = draw(candidates, CounterRng(o.seed).uniform(static_cast<uint64_t>(position)));
-  judge(made, candidates.size(), [&](size_t i) { return std::log(candidates[i].weight); });
+  judge(made, memory);
   return made;
 }
 
