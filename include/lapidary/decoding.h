@@ -73,12 +73,11 @@ struct BlockView {
   std::span<const Reveal> fresh;  // decided by it
 };
 
-// The token that stands for one to come: of the options, or what the adapters or the model's
-// config.json say it was trained with, or the tokenizer's <mask>. Throws Error{kInput} for a model
-// without one.
+// The token that stands for one to come: of the options, or what the adapters or the model say it
+// was trained with, or the tokenizer's <mask>. Throws Error{kInput} for a model without one.
 Token mask_token(const Engine& engine, const SetBlockOptions& options);
-// Whether the adapters or the config.json say that it was trained to fill in blocks. No GGUF file
-// does.
+// Whether the adapters or the model's config.json, or its GGUF file, say that it was trained to
+// fill in blocks.
 bool trained_for_blocks(const Engine& engine);
 
 // Throws Error{kUsage} naming the option, its value and what it may be; Error{kInput} for a model

@@ -78,6 +78,7 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path) {
   };
   AdapterFile file = parts.finish(scale_of, false);
   file.format = AdapterFormat::kGguf;
+  file.adapter.set_block = set_block_training(keys);
   if (keys.has("general.name")) file.base_model = keys.string("general.name");
   return file;
 }
@@ -101,6 +102,8 @@ void write_gguf_adapter(const AdapterFile& file, const Config& config,
                            {"general.type", std::string("adapter")},
                            {"adapter.type", std::string("lora")},
                            {"adapter.lora.alpha", static_cast<float>(common.scale)}};
+  if (file.adapter.set_block)
+    std::ranges::move(to_gguf(*file.adapter.set_block), std::back_inserter(metadata));
   std::vector<GgufTensorDeclaration> declarations;
   for (const AdapterMatrix& m : file.adapter.matrices) {
     const std::string name = gguf_tensor_name(config, m.target + ".weight");

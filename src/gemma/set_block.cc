@@ -4,6 +4,14 @@
 
 namespace lapidary {
 
+namespace {
+
+constexpr const char* kMaskKey = "lapidary.set_block.mask_token_id";
+constexpr const char* kMinKey = "lapidary.set_block.block_min";
+constexpr const char* kMaxKey = "lapidary.set_block.block_max";
+
+}  // namespace
+
 OrderedJson to_json(const SetBlockTraining& training) {
   return {{"mask_token_id", training.mask_token_id},
           {"block_min", training.block_min},
@@ -20,6 +28,22 @@ std::optional<SetBlockTraining> set_block_training(const JsonObject& config) {
                                   object.integer("block_max")};
   if (training.block_min < 1 || training.block_max < training.block_min)
     object.fail_field("block_max", "is no size of blocks from block_min on");
+  return training;
+}
+
+GgufMetadata to_gguf(const SetBlockTraining& training) {
+  return {{kMaskKey, static_cast<uint32_t>(training.mask_token_id)},
+          {kMinKey, static_cast<uint32_t>(training.block_min)},
+          {kMaxKey, static_cast<uint32_t>(training.block_max)}};
+}
+
+std::optional<SetBlockTraining> set_block_training(const GgufKeys& keys) {
+  if (!keys.has(kMaskKey)) return std::nullopt;
+  constexpr int64_t kMost = std::numeric_limits<Token>::max();
+  SetBlockTraining training;
+  training.mask_token_id = static_cast<Token>(keys.integer(kMaskKey, 0, kMost));
+  training.block_min = keys.integer(kMinKey, 1, kMost);
+  training.block_max = keys.integer(kMaxKey, training.block_min, kMost);
   return training;
 }
 

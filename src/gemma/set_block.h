@@ -1,6 +1,7 @@
 // What training on set blocks (arXiv 2509.04185) says of itself: the object "set_block" in a
-// model's config.json, or in an adapter's configuration. Without it a model can decode one token
-// at a time alone.
+// model's config.json or in an adapter's configuration, and in GGUF files of either the keys
+// lapidary.set_block.*, which other programs pass over. Without it a model can decode one token at
+// a time alone.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "lapidary/token.h"
 
 #include "base/json.h"
+#include "io/gguf_keys.h"
 
 namespace lapidary {
 
@@ -25,5 +27,9 @@ inline constexpr const char* kSetBlockKey = "set_block";
 OrderedJson to_json(const SetBlockTraining& training);
 // Of a configuration; nothing where it does not say. Throws Error{kInput} naming the field.
 std::optional<SetBlockTraining> set_block_training(const JsonObject& config);
+
+GgufMetadata to_gguf(const SetBlockTraining& training);
+// Likewise, naming the key.
+std::optional<SetBlockTraining> set_block_training(const GgufKeys& keys);
 
 }  // namespace lapidary

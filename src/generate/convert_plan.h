@@ -45,7 +45,7 @@ struct ConversionPlan {
   std::vector<PlannedTensor> tensors;            // in the order of the model, the images' part last
   std::vector<std::vector<float>> norms;         // of a GGUF file, as HF has them: without "1 +"
   std::optional<QuantizationSpec> quantization;  // by module paths of the files
-  // What config.json is to say of training on set blocks; none: what it says.
+  // What config.json is to say of training on set blocks; none: what the model says.
   std::optional<SetBlockTraining> set_block = {};
   int64_t changed = 0;  // tensors that are stored in another way afterwards
   // Where set, called in the check with the result, to look at it; may throw Error{kInput}.

@@ -256,6 +256,7 @@ void Engine::Impl::read_text_side() {
   const std::string where = folder.string();
   generation_config = read_gguf_generation_config(model.gguf->contents(), where);
   tokenizer = read_gguf_vocabulary(model.gguf->contents(), where);
+  if (!set_block) set_block = set_block_training(GgufKeys(model.gguf->contents(), where));
   model.gguf->forget_metadata();
 }
 

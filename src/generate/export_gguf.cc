@@ -14,6 +14,7 @@
 #include "base/fail.h"
 #include "gemma/gguf_model.h"
 #include "gemma/load.h"
+#include "gemma/set_block.h"
 #include "generate/conversion.h"
 #include "generate/convert_check.h"
 #include "generate/gguf_vocabulary.h"
@@ -207,6 +208,9 @@ GgufMetadata metadata_of(const Model& model, const fs::path& folder, const Forma
   };
   const std::string config_file = (folder / "config.json").string();
   append(gguf_config(config, config_file));
+  const Json json = read_json_file(config_file);
+  if (const auto training = set_block_training(JsonObject(json, config_file)))
+    append(to_gguf(*training));
   if (with_vocabulary) {
     append(gguf_vocabulary(folder, config.vocab_size));
   } else {

@@ -173,6 +173,10 @@ TEST(AdapterFiles, SayThatTheyWereTrainedOnSetBlocks) {
               "/x/adapter_config.json: set_block: field 'block_max': is no size of blocks from "
               "block_min on");
   }
+  ScratchFolder to;
+  const Config config = read_config(kGolden / "gemma3-v5");
+  save_adapter(file, AdapterFormat::kGguf, to.path() / "x.gguf", false, &config);
+  EXPECT_EQ(load_adapter(to.path() / "x.gguf").adapter.set_block, file.adapter.set_block);
 }
 
 TEST(AdapterFiles, AreReplacedOnlyWhenAsked) {

@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "lapidary/convert.h"
+#include "lapidary/decoding.h"
+#include "lapidary/engine.h"
 #include "lapidary/synth.h"
 
 #include "base/float16.h"
@@ -133,6 +135,27 @@ TEST_F(GgufFolder, SaysWhatTheFileSays) {
                                              "generation_config.json", "model.safetensors",
                                              "tokenizer.model"}));
   EXPECT_EQ(made.changed, made.tensors);
+}
+
+// In the file, for the engine and for a folder that is made of it.
+TEST_F(GgufFolder, TrainingOnSetBlocksComesBack) {
+  const Json said = {{"mask_token_id", 7}, {"block_min", 2}, {"block_max", 8}};
+  const fs::path trained = scratch_.path() / "trained";
+  fs::copy(kTiny, trained);
+  Json config = read_json_file(trained / "config.json");
+  config["set_block"] = said;
+  scratch_.write("trained/config.json", config.dump());
+  export_gguf(trained, file_, {.type = "q8_0", .check = false});
+  const auto engine = Engine::load(file_, {});
+  EXPECT_TRUE(trained_for_blocks(*engine));
+  EXPECT_EQ(mask_token(*engine, {}), 7);
+  convert_folder(file_, out_, {.check = false});
+  EXPECT_EQ(json("config.json")["set_block"], said);
+
+  export_tiny("q8_0");
+  EXPECT_FALSE(trained_for_blocks(*Engine::load(file_, {})));
+  convert_folder(file_, out_, {.overwrite = true, .check = false});
+  EXPECT_FALSE(json("config.json").contains("set_block"));
 }
 
 TEST_F(GgufFolder, GenerationSettingsComeBack) {

@@ -398,6 +398,15 @@ const Damage kDamages[] = {
        p.tensors.push_back({{"rope_freqs.weight", GgmlType::kF32, {2}}, "12345678"});
      },
      "tensor rope_freqs.weight is none of gemma3"},
+    {"no mask", [](Parts& p) { p.set("lapidary.set_block.mask_token_id", std::string("<mask>")); },
+     "key 'lapidary.set_block.mask_token_id': expected an integer, found string"},
+    {"blocks of less than the least",
+     [](Parts& p) {
+       p.set("lapidary.set_block.mask_token_id", uint32_t{4});
+       p.set("lapidary.set_block.block_min", uint32_t{4});
+       p.set("lapidary.set_block.block_max", uint32_t{3});
+     },
+     "key 'lapidary.set_block.block_max': expected 4 to 2147483647, found 3"},
     {"norm missing", [](Parts& p) { p.tensor("blk.3.attn_q_norm.weight").declaration.name = "y"; },
      "tensor blk.3.attn_q_norm.weight is missing"},
 };
