@@ -1,5 +1,8 @@
 // lapidary study: a look inside.
+#include <cerrno>
 #include <filesystem>
+#include <system_error>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -22,10 +25,17 @@ void add_study_output(CLI::App& verb, StudyOutput& output) {
 }
 
 void check(const StudyOutput& output) {
+  if (output.json) return;
   std::error_code error;  // what cannot be asked about cannot be made either, which says why
-  if (!output.json && !output.force && fs::exists(output.folder, error))
+  if (!output.force && fs::exists(output.folder, error))
     throw Error(ErrorKind::kUsage, fmt::format("{} is there already", output.folder),
                 "name another with -o, or give --force");
+  fs::path place = fs::absolute(output.folder);
+  while (!fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
+  if (!fs::is_directory(place, error)) fail("{}: is not a folder", place.string());
+  if (::access(place.c_str(), W_OK | X_OK) != 0)
+    throw Error(ErrorKind::kResource,
+                fmt::format("{}: {}", place.string(), std::generic_category().message(errno)));
 }
 
 void write_study(const StudyOutput& output, const char* name, const Json& figures,

@@ -26,7 +26,8 @@ struct StudyOutput {
   bool json = false;
 };
 void add_study_output(CLI::App& verb, StudyOutput& output);
-// Throws Error{kUsage} for a folder that is there already.
+// Before the work: throws Error{kUsage} for a folder that is there already, and what writing it
+// would throw for a place that takes no folder.
 void check(const StudyOutput& output);
 // Writes report.html and the figures under `name`, and prints the summary; or prints the figures.
 void write_study(const StudyOutput& output, const char* name, const Json& figures,

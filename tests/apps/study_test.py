@@ -122,6 +122,11 @@ class Layers(Case):
         self.assertNotIn("matrixMap", page)
         self.refused(2, "is there already", "study", "layers", "-p", TEXT, "-o", str(folder))
 
+    def test_a_place_that_takes_no_folder_is_refused_before_the_work(self):
+        file = self.folder / "file"
+        file.write_text("")
+        self.refused(1, f"{file}: is not a folder", "study", "layers", "-m", "none", "-p", TEXT, "-o", str(file / "a" / "b"))
+
     def test_does_what_is_asked_for_besides(self):
         folder, four = self.folder / "layers", self.folder / "four"
         self.ok("convert", str(TINY), "-o", str(four), "--bits", "4", "--no-check")
