@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/statistics.h"
 #include "kernels/kernels.h"
 #include "train/spectrum.h"
 
@@ -157,12 +158,6 @@ double rank_of_gram(const Eigen::MatrixXf& gram) {
   return std::max(1.0, effective_rank({variances.data(), static_cast<size_t>(variances.size())}));
 }
 
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 void Study::fill(LayerStudy& result) const {
   result.sampled = std::ssize(positions_);
   result.lens_sampled = std::ssize(lens_positions_);
@@ -183,7 +178,8 @@ void Study::fill(LayerStudy& result) const {
     Eigen::Index largest = 0;
     const double most = s.squares.maxCoeff(&largest);
     f.outlier = static_cast<int>(largest);
-    f.outlier_ratio = std::sqrt(most / median_of({s.squares.begin(), s.squares.end()}));
+    f.outlier_ratio =
+        std::sqrt(most / median({s.squares.data(), static_cast<size_t>(s.squares.size())}));
     f.effective_rank = rank_of_gram(grams[index + 1]);
     result.layers.push_back(f);
   }
@@ -233,7 +229,7 @@ LensFigures means(std::span<const LensRow> rows) {
     f.top1 += share * row.same;
     ranks.push_back(row.rank);
   }
-  f.target_rank = median_of(std::move(ranks));
+  f.target_rank = median(ranks);
   return f;
 }
 
