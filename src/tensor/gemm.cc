@@ -1,6 +1,7 @@
 #include "tensor/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "lapidary/error.h"
 
@@ -18,27 +19,58 @@ int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
+// 4 values of each of kRows <= 4 rows become columns: out[k * width + i] = from[i * stride + k].
+using Four = float __attribute__((vector_size(16)));
+template <int kRows>
+[[gnu::always_inline]] inline void transpose(const float* from, int64_t stride, int64_t width,
+                                             float* out) {
+  Four rows[4];
+  for (int i = 0; i < 4; ++i)
+    std::memcpy(&rows[i], from + (i < kRows ? i : 0) * stride, sizeof(Four));
+  const Four a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+  const Four b = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+  const Four c = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  const Four d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  const Four columns[4] = {
+      __builtin_shufflevector(a, c, 0, 1, 4, 5), __builtin_shufflevector(a, c, 2, 3, 6, 7),
+      __builtin_shufflevector(b, d, 0, 1, 4, 5), __builtin_shufflevector(b, d, 2, 3, 6, 7)};
+  for (int k = 0; k < 4; ++k) std::memcpy(out + k * width, &columns[k], kRows * sizeof(float));
+}
+
+// A panel of rows that lie in memory as they are, a line of each at a time: what is written stays
+// close.
+template <int kWidth>
+void pack_lines(const float* from, int64_t stride, int64_t depth, float* out) {
+  constexpr int kLine = 16, kFours = kWidth / 4 * 4;
+  int64_t k = 0;
+  for (; k + kLine <= depth; k += kLine)
+    for (int64_t j = k; j < k + kLine; j += 4) {
+      for (int i = 0; i < kFours; i += 4)
+        transpose<4>(from + i * stride + j, stride, kWidth, out + j * kWidth + i);
+      if constexpr (kFours < kWidth)
+        transpose<kWidth % 4>(from + kFours * stride + j, stride, kWidth,
+                              out + j * kWidth + kFours);
+    }
+  for (; k < depth; ++k)
+    for (int i = 0; i < kWidth; ++i) out[k * kWidth + i] = from[i * stride + k];
+}
+
 // One panel: out[k, i] = of(i, k) for i < width; `count` of them exist, the rest are zeros. Widths
 // that the compiler knows are copied by vectors.
 template <int kWidth>
 void pack_panel(const float* from, int64_t i_stride, int64_t k_stride, int64_t count, int64_t width,
                 int64_t depth, float* out) {
-  if constexpr (kWidth > 0) width = kWidth;
-  if (count < width) {
-    for (int64_t k = 0; k < depth; ++k)
-      for (int64_t i = 0; i < width; ++i)
-        out[k * width + i] = i < count ? from[i * i_stride + k * k_stride] : 0;
-  } else if (i_stride == 1) {
+  if constexpr (kWidth > 0) {
+    if (count == width && k_stride == 1) return pack_lines<kWidth>(from, i_stride, depth, out);
+    width = kWidth;
+  }
+  if (count == width && i_stride == 1) {
     for (int64_t k = 0; k < depth; ++k)
       for (int64_t i = 0; i < width; ++i) out[k * width + i] = from[k * k_stride + i];
   } else {
-    constexpr int64_t kLine = 16;  // of each row at a time: what is written stays close
-    for (int64_t k = 0; k < depth; k += kLine)
-      for (int64_t i = 0; i < width; ++i) {
-        const float* line = from + i * i_stride + k * k_stride;
-        for (int64_t j = 0; j < std::min(kLine, depth - k); ++j)
-          out[(k + j) * width + i] = line[j * k_stride];
-      }
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t i = 0; i < width; ++i)
+        out[k * width + i] = i < count ? from[i * i_stride + k * k_stride] : 0;
   }
 }
 
