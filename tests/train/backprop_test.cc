@@ -12,7 +12,7 @@
 
 #include "gemma/load.h"
 #include "io/safetensors.h"
-#include "kernels/cases.h"
+#include "train/bf16_operands.h"
 #include "train/full_weights.h"
 #include "train/gradients.h"
 #include "train/optimizer.h"
@@ -34,21 +34,6 @@ std::vector<T> values(const SafetensorsFile& file, const std::string& name) {
 
 bool everything(std::string_view) {
   return true;
-}
-
-// The kernels of this machine, with products of bf16 by AMX, the model of its tiles or, where that
-// is not to be had, the definition.
-const Kernels& bf16_kernels() {
-  static const Kernels kernels = [] {
-    Kernels table = best_kernels();
-    if (table.gemm_bf16 == nullptr) {
-      const Kernels* other = tables_under_test(&Kernels::gemm_bf16).back();
-      table.pack_bf16 = other->pack_bf16;
-      table.gemm_bf16 = other->gemm_bf16;
-    }
-    return table;
-  }();
-  return kernels;
 }
 
 // A model whose weights are all trained, and the tokens of its golden file as one document.
@@ -115,15 +100,6 @@ TEST_P(BackpropTest, GradientsAreThoseOfTheReference) {
   // A few hundred roundings in a row, of half an ulp each, add up as a random walk.
   for (const Parameter& p : c.weights.parameters())
     EXPECT_LE(relative_difference(p, expected), 2e-5) << p.name;
-}
-
-// With operands of bf16. Rounding moves each by 2^-8 of itself at most, up or down, so a product is
-// off by sqrt(2) 2^-8 of its norm. A gradient has behind it all products of the layers forward,
-// four one after another in each, the logits', and as many back, whose errors add up as a random
-// walk.
-double bf16_bound(const Config& config) {
-  const double products = 2 * (4.0 * config.num_hidden_layers + 1);
-  return std::sqrt(2 * products) * 0x1p-8;
 }
 
 TEST_P(BackpropTest, GradientsOfBf16OperandsAreNearThoseOfTheReference) {

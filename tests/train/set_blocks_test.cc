@@ -18,6 +18,7 @@
 #include "gemma/backprop.h"
 #include "gemma/load.h"
 #include "io/test_files.h"
+#include "train/bf16_operands.h"
 #include "train/full_weights.h"
 
 namespace lapidary {
@@ -129,14 +130,18 @@ TEST(SetBlockNoise, EachStepHasABlock) {
 struct Case {
   Model model;
   FullWeights weights;
-  Executor ex{best_kernels(), 1};
+  Operands operands;
+  Executor ex;
 
-  explicit Case(const std::string& name)
+  explicit Case(const std::string& name, Operands operands_in = Operands::kFloat)
       : model(load_model(kGolden / name)),
-        weights(model.config, model.weights, [](std::string_view) { return true; }) {}
+        weights(model.config, model.weights, [](std::string_view) { return true; }),
+        operands(operands_in),
+        ex(operands == Operands::kFloat ? best_kernels() : bf16_kernels(), 1) {}
 
   Loss gradients(const Batch& batch, float scale, int checkpoint_layers = 0) {
-    Backprop pass(ex, model.config, model.weights, std::ssize(batch.tokens), checkpoint_layers);
+    Backprop pass(ex, model.config, model.weights, std::ssize(batch.tokens), checkpoint_layers,
+                  operands);
     for (const Parameter& p : weights.parameters()) {
       std::fill(p.grad.begin(), p.grad.end(), 0.0f);
       pass.tape().track(p.value.data(), p.size(), p.grad.data());
@@ -194,6 +199,24 @@ TEST_P(SetBlockGolden, LossesAndGradientsAreThoseOfTheReference) {
       for (size_t i = 0; i < want["values"].size(); ++i)
         EXPECT_NEAR(p.grad[i * step], want["values"][i].get<double>(), 2e-5 * norm) << p.name;
     }
+  }
+}
+
+TEST_P(SetBlockGolden, OperandsOfBf16StayNear) {
+  const Batch batch = golden_batch(read_json_file(kGolden / "sbd.json")[GetParam()]);
+  Case exact(GetParam()), rounded(GetParam(), Operands::kBFloat16);
+  const auto scale = static_cast<float>(1.0 / static_cast<double>(batch.target_count()));
+  exact.gradients(batch, scale);
+  rounded.gradients(batch, scale);
+  for (size_t i = 0; i < exact.weights.parameters().size(); ++i) {
+    const Parameter &want = exact.weights.parameters()[i], &got = rounded.weights.parameters()[i];
+    double error = 0, norm = 0;
+    for (size_t k = 0; k < want.grad.size(); ++k) {
+      error += std::pow(double{got.grad[k]} - want.grad[k], 2);
+      norm += std::pow(double{want.grad[k]}, 2);
+    }
+    EXPECT_LE(std::sqrt(error / norm), bf16_bound(exact.model.config)) << want.name;
+    EXPECT_GT(std::sqrt(error / norm), 2e-5) << want.name;  // they were rounded
   }
 }
 
