@@ -550,7 +550,9 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
       }
       return Tile(w, row, a.scratch + i * floats);
     };
-    Tile tiles[kPanel / 16] = {make(0), make(1), make(2), make(3)};
+    const Tile first = make(0);  // also where a short panel has none: making one gathers scales
+    const auto made = [&](int64_t i) { return 16 * i < rows ? make(i) : first; };
+    Tile tiles[kPanel / 16] = {first, made(1), made(2), made(3)};
     for (int64_t b = 0; b < a.x->blocks(); ++b) {
       const int64_t begin = b * kQuantBlock;
       const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
