@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "gemma/load.h"
+
 namespace lapidary {
 
 namespace {
@@ -45,6 +47,14 @@ std::optional<SetBlockTraining> set_block_training(const GgufKeys& keys) {
   training.block_min = keys.integer(kMinKey, 1, kMost);
   training.block_max = keys.integer(kMaxKey, training.block_min, kMost);
   return training;
+}
+
+std::optional<SetBlockTraining> set_block_training(const Model& model) {
+  if (model.gguf)
+    return set_block_training(GgufKeys(model.gguf->contents(), model.gguf->path().string()));
+  const std::string file = (model.checkpoint.folder() / "config.json").string();
+  const Json config = read_json_file(file);
+  return set_block_training(JsonObject(config, file));
 }
 
 }  // namespace lapidary

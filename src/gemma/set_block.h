@@ -14,6 +14,8 @@
 
 namespace lapidary {
 
+struct Model;
+
 struct SetBlockTraining {
   Token mask_token_id = 0;  // that stands for a token which is not known yet
   // Tokens of the blocks that it was trained on, at least and at most.
@@ -31,5 +33,8 @@ std::optional<SetBlockTraining> set_block_training(const JsonObject& config);
 GgufMetadata to_gguf(const SetBlockTraining& training);
 // Likewise, naming the key.
 std::optional<SetBlockTraining> set_block_training(const GgufKeys& keys);
+
+// Of a model's folder or file, which is read for it.
+std::optional<SetBlockTraining> set_block_training(const Model& model);
 
 }  // namespace lapidary

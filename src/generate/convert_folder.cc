@@ -185,9 +185,7 @@ void write_other_parts(Model& model, const fs::path& in, const fs::path& to,
   OrderedJson config = model.gguf ? OrderedJson::parse(config_json(model.config, torch_dtype))
                                   : read_ordered_json_file(in / "config.json");
   const std::optional<SetBlockTraining> set_block =
-      model.gguf && !plan.set_block
-          ? set_block_training(GgufKeys(model.gguf->contents(), in.string()))
-          : plan.set_block;
+      model.gguf && !plan.set_block ? set_block_training(model) : plan.set_block;
   if (set_block) config[kSetBlockKey] = to_json(*set_block);
   write_config(std::move(config), to, plan.quantization, model.gguf ? "" : torch_dtype);
   if (!model.gguf) return copy_other_files(in, to);

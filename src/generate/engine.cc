@@ -243,20 +243,15 @@ int64_t Engine::Impl::adapter_bytes() const {
 
 // The tokenizer's transient memory is gone before the first page of weights is touched.
 void Engine::Impl::read_text_side() {
+  if (!set_block) set_block = set_block_training(model);
   if (!model.gguf) {
     generation_config = read_generation_config(folder);
     if (Tokenizer::present(folder)) tokenizer = Tokenizer::load(folder);
-    if (!set_block) {
-      const std::filesystem::path file = folder / "config.json";
-      const Json config = read_json_file(file);
-      set_block = set_block_training(JsonObject(config, file.string()));
-    }
     return;
   }
   const std::string where = folder.string();
   generation_config = read_gguf_generation_config(model.gguf->contents(), where);
   tokenizer = read_gguf_vocabulary(model.gguf->contents(), where);
-  if (!set_block) set_block = set_block_training(GgufKeys(model.gguf->contents(), where));
   model.gguf->forget_metadata();
 }
 

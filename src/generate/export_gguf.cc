@@ -208,9 +208,7 @@ GgufMetadata metadata_of(const Model& model, const fs::path& folder, const Forma
   };
   const std::string config_file = (folder / "config.json").string();
   append(gguf_config(config, config_file));
-  const Json json = read_json_file(config_file);
-  if (const auto training = set_block_training(JsonObject(json, config_file)))
-    append(to_gguf(*training));
+  if (const auto training = set_block_training(model)) append(to_gguf(*training));
   if (with_vocabulary) {
     append(gguf_vocabulary(folder, config.vocab_size));
   } else {
