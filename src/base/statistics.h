@@ -13,4 +13,8 @@ double median(std::span<const double> values);
 // proportion (numpy's default).
 double quantile(std::span<const double> sorted, double q);
 
+// Root mean square of the difference over that of what is expected; not a number if either has one
+// or their sizes differ.
+double relative_error(std::span<const float> got, std::span<const float> expected);
+
 }  // namespace lapidary

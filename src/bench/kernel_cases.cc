@@ -10,6 +10,7 @@
 
 #include "base/float16.h"
 #include "base/rng.h"
+#include "base/statistics.h"
 #include "kernels/kv_rows.h"
 #include "tensor/gemm.h"
 
@@ -632,15 +633,6 @@ std::vector<KernelCase> kernel_cases(const Kernels& kernels, int threads) {
     for (const bool turned : {false, true})
       if (bf16) cases.push_back(pack_bf16_case(512, 1152, operand, turned));
   return cases;
-}
-
-double relative_error(const std::vector<float>& got, const std::vector<float>& expected) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    difference += std::pow(double{got[i]} - double{expected[i]}, 2);
-    size += std::pow(double{expected[i]}, 2);
-  }
-  return std::sqrt(difference / size);
 }
 
 KernelResult check_kernel(const KernelCase& c, Executor& definition, Executor& table) {

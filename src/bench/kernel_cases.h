@@ -28,8 +28,6 @@ struct KernelCase {
 // is slow, matrices have fewer rows.
 std::vector<KernelCase> kernel_cases(const Kernels& kernels, int threads);
 
-// Root mean square of the difference over that of what is expected; not a number if either has one.
-double relative_error(const std::vector<float>& got, const std::vector<float>& expected);
 // The most that a table may differ from the definition: the tables sum in f32, in orders of their
 // own, and are near 1e-7; a wrong lane or a missing term is far above.
 constexpr double kKernelErrorBound = 1e-5;

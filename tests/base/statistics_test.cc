@@ -1,5 +1,6 @@
 #include "base/statistics.h"
 
+#include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -22,6 +23,14 @@ TEST(Statistics, OfOneAndOfNone) {
   EXPECT_DOUBLE_EQ(median(one), 3);
   EXPECT_DOUBLE_EQ(mean(none), 0);
   EXPECT_DOUBLE_EQ(median(none), 0);
+}
+
+TEST(Statistics, RelativeErrorIsOfAllValuesTogether) {
+  const std::vector<float> expected = {3, 4}, near = {3, 4.5}, broken = {3, NAN}, shorter = {3};
+  EXPECT_EQ(relative_error(expected, expected), 0);
+  EXPECT_NEAR(relative_error(near, expected), 0.1, 1e-7);
+  EXPECT_TRUE(std::isnan(relative_error(broken, expected)));
+  EXPECT_TRUE(std::isnan(relative_error(shorter, expected)));
 }
 
 }  // namespace

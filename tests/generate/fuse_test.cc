@@ -14,6 +14,7 @@
 
 #include "base/json.h"
 #include "base/rng.h"
+#include "base/statistics.h"
 #include "gemma/adapter_file.h"
 #include "gemma/load.h"
 #include "io/test_files.h"
@@ -43,15 +44,6 @@ std::vector<float> logits(const fs::path& model, std::vector<AdapterUse> adapter
       std::vector<Token>{2, 17, 5, 90, 41, 8, 3, 150},
       [&](int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); });
   return all;
-}
-
-double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double difference = 0, square = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    difference += std::pow(double{a[i]} - b[i], 2);
-    square += std::pow(double{b[i]}, 2);
-  }
-  return std::sqrt(difference / square);
 }
 
 // An adapter of rank 4 for some kinds of a model's matrices, written as PEFT does.
@@ -88,7 +80,7 @@ TEST(Fuse, DenseWeightsTakeTheUpdateInTheirType) {
   EXPECT_EQ(exact.matrices.size(), 49u);
   EXPECT_LT(exact.lost, 1e-6);
   EXPECT_GT(exact.update, 0.01);
-  EXPECT_LT(distance(logits(out), logits(f32, {plain, other})), 1e-5);
+  EXPECT_LT(relative_error(logits(out), logits(f32, {plain, other})), 1e-5);
 
   const Fusion rounded =
       fuse(kGolden / "gemma3-v5", folder.path() / "bf16", {.adapters = {plain}, .threads = 1});
@@ -127,8 +119,8 @@ TEST(Fuse, DoraBesidePlain) {
   convert_folder(kGolden / "gemma3-v5", f32, {.dtype = "f32", .threads = 1});
   const AdapterUse dora{kAdapters / "dora", 0.5}, plain{kAdapters / "plain"};
   fuse(f32, out, {.adapters = {dora, plain}, .threads = 1});
-  EXPECT_LT(distance(logits(out), logits(f32, {dora, plain})), 1e-5);
-  EXPECT_GT(distance(logits(out), logits(f32, {plain})), 1e-2);
+  EXPECT_LT(relative_error(logits(out), logits(f32, {dora, plain})), 1e-5);
+  EXPECT_GT(relative_error(logits(out), logits(f32, {plain})), 1e-2);
 }
 
 TEST(Fuse, QuantisedWeightsKeepTheirFormat) {
@@ -152,7 +144,7 @@ TEST(Fuse, QuantisedWeightsKeepTheirFormat) {
     }
     // Nearer to what was asked for than the model is.
     const auto wanted = logits(model, {use});
-    EXPECT_LT(distance(logits(out), wanted), distance(logits(model), wanted)) << name;
+    EXPECT_LT(relative_error(logits(out), wanted), relative_error(logits(model), wanted)) << name;
   }
 }
 
@@ -164,7 +156,7 @@ TEST(Fuse, DequantisesWhenAsked) {
   const Fusion codes = fuse(model, folder.path() / "codes", {.adapters = {use}, .threads = 1});
   EXPECT_LT(dense.lost, codes.lost / 4);
   EXPECT_FALSE(read_json_file(out / "config.json").contains("quantization"));
-  EXPECT_LT(distance(logits(out), logits(model, {use})), 0.02);
+  EXPECT_LT(relative_error(logits(out), logits(model, {use})), 0.02);
 }
 
 TEST(Fuse, OfAGgufFileIsAFolder) {
@@ -174,7 +166,7 @@ TEST(Fuse, OfAGgufFileIsAFolder) {
   export_gguf(kGolden / "gemma3-v5", gguf, {.type = "f32", .threads = 1});
   const Fusion fusion = fuse(gguf, out, {.adapters = {use}, .threads = 1});
   EXPECT_LT(fusion.lost, 1e-6);
-  EXPECT_LT(distance(logits(out), logits(gguf, {use})), 1e-5);
+  EXPECT_LT(relative_error(logits(out), logits(gguf, {use})), 1e-5);
   export_gguf(kGolden / "gemma3-v5", gguf, {.type = "f16", .overwrite = true, .threads = 1});
   fuse(gguf, out, {.adapters = {use}, .overwrite = true, .threads = 1});
 }

@@ -12,6 +12,7 @@
 #include "lapidary/session.h"
 #include "lapidary/synth.h"
 
+#include "base/statistics.h"
 #include "io/test_files.h"
 #include "study/golden_models.h"
 
@@ -19,16 +20,6 @@ namespace lapidary {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Root mean square of a - b over that of b.
-double relative_error(std::span<const float> a, std::span<const float> b) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    difference += std::pow(double{a[i]} - b[i], 2);
-    size += double{b[i]} * b[i];
-  }
-  return a.size() == b.size() ? std::sqrt(difference / size) : INFINITY;
-}
 
 // The logits after each token, with a tap or without.
 std::vector<float> logits_of(const std::shared_ptr<const Engine>& engine,

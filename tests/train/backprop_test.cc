@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/statistics.h"
 #include "gemma/load.h"
 #include "io/safetensors.h"
 #include "train/bf16_operands.h"
@@ -77,14 +78,7 @@ struct Case {
 
 // |got - want| / |want| of the gradients of a parameter.
 double relative_difference(const Parameter& p, const SafetensorsFile& expected) {
-  const std::vector<float> want = values<float>(expected, "grad." + p.name);
-  EXPECT_EQ(want.size(), p.grad.size()) << p.name;
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    error += std::pow(double{p.grad[i]} - want[i], 2);
-    norm += std::pow(double{want[i]}, 2);
-  }
-  return std::sqrt(error / norm);
+  return relative_error(p.grad, values<float>(expected, "grad." + p.name));
 }
 
 class BackpropTest : public ::testing::TestWithParam<const char*> {};
