@@ -128,6 +128,22 @@ std::optional<SetBlockTraining> common_set_block(const std::vector<AdapterFile>&
   return first;
 }
 
+// The first that says which base it was made for, or else the first: the blend is for that base,
+// and is named as of it. A warning where another adapter says something else.
+size_t first_with_base(const std::vector<AdapterFile>& files, const std::vector<fs::path>& paths) {
+  const auto names_base = [](const AdapterFile& file) { return !file.base_model.empty(); };
+  const auto found = std::ranges::find_if(files, names_base);
+  if (found == files.end()) return 0;
+  const auto first = static_cast<size_t>(found - files.begin());
+  for (size_t i = first + 1; i < files.size(); ++i)
+    if (names_base(files[i]) && files[i].base_model != found->base_model)
+      log(LogLevel::kWarning,
+          fmt::format(
+              "{} says that its base is {}, and {} that it is {}: the blend says the former",
+              paths[first].string(), found->base_model, paths[i].string(), files[i].base_model));
+  return first;
+}
+
 std::vector<AdapterOverlap> overlaps_of(const Matrices& matrices, const Watch& watch) {
   std::vector<AdapterOverlap> overlaps;
   for (const auto& [target, list] : matrices)
@@ -261,9 +277,9 @@ Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const Blen
       for (const AdapterMatrix& m : file.adapter.matrices) rank = std::max(rank, m.rank);
 
   Blend made;
-  AdapterFile result{.format = options.format,
-                     .base_model = files.front().base_model,
-                     .multimodal = files.front().multimodal};
+  const AdapterFile& of_base = files[first_with_base(files, paths)];
+  AdapterFile result{
+      .format = options.format, .base_model = of_base.base_model, .multimodal = of_base.multimodal};
   result.adapter.set_block = common_set_block(files, paths);
   double dropped = 0, total = 0;
   for (const auto& [target, list] : matrices) {

@@ -146,6 +146,34 @@ TEST(Blend, KeepsWhatAllSayOfSetBlocks) {
   set_log_sink({});
 }
 
+TEST(Blend, IsForTheBaseThatIsNamedFirst) {
+  const ScratchFolder folder;
+  std::string warning;
+  set_log_sink([&](LogLevel, std::string_view text) { warning = text; });
+  const auto of = [&](const std::string& a, const std::string& b) {
+    warning.clear();
+    std::vector<BlendPart> parts;
+    for (const auto& [name, base] : {std::pair{"plain", a}, {"other", b}}) {
+      AdapterFile file = load_adapter(kAdapters / name);
+      file.base_model = base;
+      file.multimodal = base == "images";
+      parts.push_back({folder.path() / name, 0.5});
+      save_adapter(file, AdapterFormat::kPeft, parts.back().adapter, true);
+    }
+    const AdapterFile file = Blended(parts, {}).file;
+    EXPECT_EQ(file.multimodal, file.base_model == "images");
+    return file.base_model;
+  };
+  EXPECT_EQ(of("", ""), "");
+  EXPECT_EQ(of("text", "text"), "text");
+  EXPECT_EQ(of("", "images"), "images");
+  EXPECT_EQ(of("text", ""), "text");
+  EXPECT_EQ(warning, "");
+  EXPECT_EQ(of("images", "text"), "images");
+  EXPECT_NE(warning.find("its base is images"), std::string::npos) << warning;
+  set_log_sink({});
+}
+
 TEST(Blend, SvdIsTheNearestOfItsRank) {
   const Blended blended(kBoth, {.method = BlendMethod::kSvd, .rank = 3});
   const auto x = updates(kAdapters / "plain"), y = updates(kAdapters / "other");
