@@ -74,10 +74,11 @@ struct Q {
     for (int i = 0; i < 4; ++i) vst1q_s8(out + 16 * i, x.part[i]);
   }
 
-  static void transpose_8(const std::byte* const* rows, int64_t g, bool bf16, float* out,
-                          int64_t stride) {
+  template <int kGroups>
+  static void transpose_scales(const std::byte* const* rows, int64_t g, bool bf16, float* out,
+                               int64_t stride) {
     for (int r = 0; r < 16; r += 4)
-      for (int half = 0; half < 8; half += 4) {
+      for (int half = 0; half < kGroups; half += 4) {
         int32x4_t v[4];
         for (int i = 0; i < 4; ++i) {
           uint16x4_t bits;

@@ -259,14 +259,16 @@ class AffineTile {
     const int64_t groups = w.row_groups();
     const std::byte* data[16];
     for (int r = 0; r < 16; ++r) data[r] = table + row[r] * groups * size_of(w.dtype);
-    int64_t g = 0;
-    if (w.dtype != DType::kF32 && groups >= 8)
-      while (g < groups) {
-        const int64_t begin = g + 8 <= groups ? g : groups - 8;  // the last 8 may overlap
-        Q::transpose_8(data, begin, w.dtype == DType::kBF16, out + begin * 16, 16);
-        g = begin + 8;
+    const auto several = [&]<int kGroups>() {
+      for (int64_t g = 0; g < groups; g += kGroups) {
+        const int64_t begin = g + kGroups <= groups ? g : groups - kGroups;  // the last may overlap
+        Q::template transpose_scales<kGroups>(data, begin, w.dtype == DType::kBF16,
+                                              out + begin * 16, 16);
       }
-    for (; g < groups; ++g)
+    };
+    if (w.dtype != DType::kF32 && groups >= 8) return several.template operator()<8>();
+    if (w.dtype != DType::kF32 && groups >= 4) return several.template operator()<4>();
+    for (int64_t g = 0; g < groups; ++g)
       for (int r = 0; r < 16; ++r) out[g * 16 + r] = float_at(data[r], w.dtype, g);
   }
 

@@ -94,10 +94,11 @@ struct Q {
     store(out + 32, b);
   }
 
-  static void transpose_8(const std::byte* const* rows, int64_t g, bool bf16, float* out,
-                          int64_t stride) {
-    x86::transpose_8_scales(rows, g, bf16, out, stride);
-    x86::transpose_8_scales(rows + 8, g, bf16, out + 8, stride);
+  template <int kGroups>
+  static void transpose_scales(const std::byte* const* rows, int64_t g, bool bf16, float* out,
+                               int64_t stride) {
+    x86::transpose_scales<kGroups>(rows, g, bf16, out, stride);
+    x86::transpose_scales<kGroups>(rows + 8, g, bf16, out + 8, stride);
   }
 
   template <int kBits, int kTokens>

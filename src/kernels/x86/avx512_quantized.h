@@ -43,10 +43,11 @@ struct Q {
     _mm512_storeu_si512(out, a);
   }
 
-  static void transpose_8(const std::byte* const* rows, int64_t g, bool bf16, float* out,
-                          int64_t stride) {
-    x86::transpose_8_scales(rows, g, bf16, out, stride);
-    x86::transpose_8_scales(rows + 8, g, bf16, out + 8, stride);
+  template <int kGroups>
+  static void transpose_scales(const std::byte* const* rows, int64_t g, bool bf16, float* out,
+                               int64_t stride) {
+    x86::transpose_scales<kGroups>(rows, g, bf16, out, stride);
+    x86::transpose_scales<kGroups>(rows + 8, g, bf16, out + 8, stride);
   }
 
   template <int kBits, int kTokens>

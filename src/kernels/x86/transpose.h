@@ -27,11 +27,14 @@ inline void transpose_8x8(__m256i* v) {
   }
 }
 
-// Values g ... g + 7 of 8 rows of bf16 (or f16) as f32: out[i * stride + r] = rows[r][g + i].
-inline void transpose_8_scales(const std::byte* const* rows, int64_t g, bool bf16, float* out,
-                               int64_t stride) {
+// kGroups (4 or 8) values of 8 rows of bf16 (or f16) as f32, from g on:
+// out[i * stride + r] = rows[r][g + i].
+template <int kGroups>
+void transpose_scales(const std::byte* const* rows, int64_t g, bool bf16, float* out,
+                      int64_t stride) {
   const auto load = [&](int r) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + 2 * g));
+    const auto* p = reinterpret_cast<const __m128i*>(rows[r] + 2 * g);
+    return kGroups == 8 ? _mm_loadu_si128(p) : _mm_loadl_epi64(p);
   };
   __m256i v[4], a[4];  // pairs of values; rows r and r + 4 in the halves
   for (int r = 0; r < 4; ++r)
@@ -57,7 +60,7 @@ inline void transpose_8_scales(const std::byte* const* rows, int64_t g, bool bf1
     _mm256_storeu_ps(out + 2 * i * stride, values[0]);
     _mm256_storeu_ps(out + (2 * i + 1) * stride, values[1]);
   };
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < kGroups / 4; ++i) {
     put(2 * i, _mm256_unpacklo_epi64(a[i], a[i + 2]));
     put(2 * i + 1, _mm256_unpackhi_epi64(a[i], a[i + 2]));
   }
