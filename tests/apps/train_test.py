@@ -96,35 +96,39 @@ class Train(Case):
         state = json.loads((self.run_folder / "state/state.json").read_text())
         self.assertEqual(state["step"], self.lines()[-1]["step"])
 
+    def ranks(self, *args, code=0):
+        """The program as two processes of one training."""
+        result = subprocess.run(["mpirun", "-n", "2", "--oversubscribe", BINARY, *args], capture_output=True, text=True,
+                                timeout=120, check=False,
+                                env=environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1"))
+        self.assertEqual(result.returncode, code, result.stderr)
+        return result
+
     @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
     def test_two_ranks_are_one_with_twice_the_batch(self):
-        args = ("-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16", "--rank", "2",
-                "--iters", "3", "--lr", "1e-3", "-q", "-t", "1", "--rank-every", "3")
-        env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        mpirun = ("mpirun", "-n", "2", "--oversubscribe", BINARY)
-
-        def ranks(*more, code=0):
-            result = subprocess.run([*mpirun, "train", *args, *more], capture_output=True, text=True, env=env,
-                                    timeout=120, check=False)
-            self.assertEqual(result.returncode, code, result.stderr)
-            return result
-
-        self.ok("train", *args, "-o", str(self.run_folder), "--batch-size", "4", "--method", "lora")
-        whole, spectra = self.lines(), self.lines("ranks.jsonl")
-        self.run_folder = self.folder / "ranks"
-        shared = ("-o", str(self.run_folder), "--batch-size", "2", "--method", "lora")
-        ranks(*shared)
-        together = self.lines()
-        self.assertEqual([line["tokens"] for line in together], [line["tokens"] for line in whole])
-        for one, two in zip(whole, together, strict=True):
-            # Sums of a few hundred f32 terms in another order.
-            self.assertAlmostEqual(two["loss"], one["loss"], delta=1e-6)
-            self.assertAlmostEqual(two["grad_norm"] / one["grad_norm"], 1, delta=1e-5)
-        # Adam's steps are signs at first, which such sums may turn.
-        for one, two in zip(spectra, self.lines("ranks.jsonl"), strict=True):
-            self.assertAlmostEqual(two["update_cosine"], one["update_cosine"], delta=1e-3)
-        self.assertIn("holds a run already", ranks(*shared, code=1).stderr)
-        ranks(*shared, "--resume")
+        args = ("train", "-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16", "--rank",
+                "2", "--iters", "3", "--lr", "1e-3", "-q", "-t", "1")
+        ranks = ("--rank-every", "3")
+        for name, method in (("lora", ("lora", *ranks)), ("dora", ("lora", "--dora")), ("full", ("full", *ranks))):
+            with self.subTest(method=name):
+                self.run_folder = self.folder / name
+                self.ok(*args, "-o", str(self.run_folder), "--batch-size", "4", "--method", *method)
+                whole = self.lines()
+                spectra = self.lines("ranks.jsonl") if ranks[0] in method else None
+                self.run_folder = self.folder / f"{name}-ranks"
+                shared = (*args, "-o", str(self.run_folder), "--batch-size", "2", "--method", *method)
+                self.ranks(*shared)
+                together = self.lines()
+                self.assertEqual([line["tokens"] for line in together], [line["tokens"] for line in whole])
+                for one, two in zip(whole, together, strict=True):
+                    # Sums of a few hundred f32 terms in another order.
+                    self.assertAlmostEqual(two["loss"], one["loss"], delta=1e-6)
+                    self.assertAlmostEqual(two["grad_norm"] / one["grad_norm"], 1, delta=1e-5)
+                if spectra is not None:  # Adam's steps are signs at first, which such sums may turn
+                    for one, two in zip(spectra, self.lines("ranks.jsonl"), strict=True):
+                        self.assertAlmostEqual(two["update_cosine"], one["update_cosine"], delta=1e-3)
+                self.assertIn("holds a run already", self.ranks(*shared, code=1).stderr)
+                self.ranks(*shared, "--resume")
 
     def test_set_blocks(self):
         """--method sbd is full training; on adapters it is an objective."""
@@ -150,10 +154,7 @@ class Train(Case):
         self.ok(*args, "-o", str(self.run_folder), "--batch-size", "4")
         whole = self.lines()
         self.run_folder = self.folder / "ranks"
-        result = subprocess.run(["mpirun", "-n", "2", "--oversubscribe", BINARY, *args, "-o", str(self.run_folder),
-                                 "--batch-size", "2"], capture_output=True, text=True, timeout=120, check=False,
-                                env=environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1"))
-        self.assertEqual(result.returncode, 0, result.stderr)
+        self.ranks(*args, "-o", str(self.run_folder), "--batch-size", "2")
         for one, two in zip(whole, self.lines(), strict=True):
             self.assertEqual((one["block_size"], one["masked_share"]), (two["block_size"], two["masked_share"]))
             for key in ("ntp_loss", "matp_loss", "valid_ntp_loss", "valid_matp_loss"):
