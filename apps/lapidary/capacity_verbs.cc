@@ -5,21 +5,25 @@
 
 namespace lapidary::cli {
 
-void add_recipe(CLI::App& verb, const RecipeFlags& flags) {
-  verb.add_option("--batch-size", flags.batch, "Sequences of a step")
+void add_recipe(CLI::App& verb, CapacityRecipe& recipe, int64_t length) {
+  verb.add_option("--length", recipe.length, "Tokens of a sequence; the first is not predicted")
+      ->type_name("N")
+      ->check(between<int64_t>(length, 4096))
+      ->capture_default_str();
+  verb.add_option("--batch-size", recipe.batch, "Sequences of a step")
       ->type_name("N")
       ->check(between<int64_t>(1, 1 << 20))
       ->capture_default_str();
-  choices(verb.add_option("--optimizer", flags.optimizer, "")->capture_default_str(),
+  choices(verb.add_option("--optimizer", recipe.optimizer, "")->capture_default_str(),
           {"adamw", "adamw8", "sgd", "muon"});
-  verb.add_option("--learning-rate,--lr", flags.learning_rate, "The highest rate")
+  verb.add_option("--learning-rate,--lr", recipe.learning_rate, "The highest rate")
       ->type_name("X")
       ->capture_default_str();
-  verb.add_option("--weight-decay", flags.weight_decay,
+  verb.add_option("--weight-decay", recipe.weight_decay,
                   "Of matrices: keeps them from growing, whose steps would come to count less")
       ->type_name("X")
       ->capture_default_str();
-  verb.add_option("--seed", flags.seed, "Of weights, data and its order")
+  verb.add_option("--seed", recipe.seed, "Of weights, data and its order")
       ->type_name("N")
       ->capture_default_str();
 }
@@ -33,13 +37,6 @@ void add_models(CLI::App& verb, std::vector<int64_t>& sizes, int& layers) {
   verb.add_option("--layers", layers, "Of each model")
       ->type_name("N")
       ->check(between(1, 64))
-      ->capture_default_str();
-}
-
-void add_length(CLI::App& verb, int64_t& length, int64_t least) {
-  verb.add_option("--length", length, "Tokens of a sequence; the first is not predicted")
-      ->type_name("N")
-      ->check(between<int64_t>(least, 4096))
       ->capture_default_str();
 }
 

@@ -5,27 +5,21 @@
 #include <filesystem>
 #include <string>
 
+#include "lapidary/capacity_study.h"
+
 #include "common.h"
 #include "report/report.h"
 
 namespace lapidary::cli {
 
-// --batch-size, --optimizer, --learning-rate, --weight-decay, --seed of options that have these
-// fields.
-struct RecipeFlags {
-  int64_t& batch;
-  std::string& optimizer;
-  double& learning_rate;
-  double& weight_decay;
-  uint64_t& seed;
-};
-void add_recipe(CLI::App& verb, const RecipeFlags& flags);
+// --length, of at least so many, --batch-size, --optimizer, --learning-rate, --weight-decay,
+// --seed.
+void add_recipe(CLI::App& verb, CapacityRecipe& recipe, int64_t length);
 
 // --sizes, --layers of models from random weights.
 void add_models(CLI::App& verb, std::vector<int64_t>& sizes, int& layers);
 
-// --length and --steps, of at least so many.
-void add_length(CLI::App& verb, int64_t& length, int64_t least);
+// --steps, of at least so many.
 void add_steps(CLI::App& verb, int64_t& steps, int64_t least);
 
 // A folder that a study goes on in, and --json.

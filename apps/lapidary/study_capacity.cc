@@ -31,12 +31,11 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between(2, 1 << 18))
       ->capture_default_str();
-  add_length(verb, c.length, 2);
   verb.add_option("--epochs", c.epochs, "How often each sequence is learnt from")
       ->type_name("N")
       ->check(between<int64_t>(2, 1 << 30))
       ->capture_default_str();
-  add_recipe(verb, {c.batch, c.optimizer, c.learning_rate, c.weight_decay, c.seed});
+  add_recipe(verb, c.recipe, 2);
   add_going_on(verb, o.output);
   add_threads(verb, c.threads, "Speed");
   add_verbosity(verb, o.verbosity);

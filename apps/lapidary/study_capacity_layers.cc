@@ -31,7 +31,6 @@ void setup(CLI::App& verb, Options& o) {
       ->type_name("N")
       ->check(between<int64_t>(1, 1 << 20))
       ->capture_default_str();
-  add_length(verb, c.length, 2);
   verb.add_option("--layers", c.layers, "Those that get an adapter (each)")
       ->delimiter(',')
       ->type_name("LIST");
@@ -40,7 +39,7 @@ void setup(CLI::App& verb, Options& o) {
       ->check(between<int64_t>(1, 4096))
       ->capture_default_str();
   add_steps(verb, c.steps, 1);
-  add_recipe(verb, {c.batch, c.optimizer, c.learning_rate, c.weight_decay, c.seed});
+  add_recipe(verb, c.recipe, 2);
   add_going_on(verb, o.output);
   add_threads(verb, c.threads, "Speed");
   add_verbosity(verb, o.verbosity);

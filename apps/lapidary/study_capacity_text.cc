@@ -33,7 +33,6 @@ void setup(CLI::App& verb, Options& o) {
                   "of it comes last in any case (from 0.25 on, each twice the one before)")
       ->delimiter(',')
       ->type_name("LIST");
-  add_length(verb, c.length, 4);
   verb.add_option("--held-out", c.held_out,
                   "Sequences that no model learns from; of the others as many are read to measure")
       ->type_name("N")
@@ -44,7 +43,7 @@ void setup(CLI::App& verb, Options& o) {
       ->check(between(0.01, 64.0))
       ->capture_default_str();
   add_steps(verb, c.steps, 2);
-  add_recipe(verb, {c.batch, c.optimizer, c.learning_rate, c.weight_decay, c.seed});
+  add_recipe(verb, c.recipe, 4);
   add_going_on(verb, o.output);
   add_threads(verb, c.threads, "Speed");
   add_verbosity(verb, o.verbosity);

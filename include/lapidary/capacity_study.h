@@ -17,20 +17,25 @@
 
 namespace lapidary {
 
+// How each model of a study of capacity is trained.
+struct CapacityRecipe {
+  int64_t length = 64;  // tokens of a sequence, the first of which is not predicted
+  int64_t batch = 64;   // sequences of a step, or all where there are fewer
+  std::string optimizer = "muon";
+  double learning_rate = 0.05;  // the highest
+  double weight_decay = 0.1;
+  uint64_t seed = 0;  // of weights, data and its order
+};
+
 struct CapacityOptions {
-  std::filesystem::path folder;                        // models, data sets and results
-  std::vector<int64_t> sizes = {52000, 60000, 75000};  // parameters, about, embeddings included
+  std::filesystem::path folder;                         // models, data sets and results
+  std::vector<int64_t> sizes = {52000, 75000, 100000};  // parameters, about, embeddings included
   // Entropies of the data sets, in bits per parameter.
-  std::vector<double> loads = {1, 3.6, 4.5};
+  std::vector<double> loads = {1, 4, 4.5};
   int layers = 2;
   int vocabulary = 1024;
-  int64_t length = 64;  // tokens of a sequence, the first of which is not predicted
-  int64_t epochs = 800;
-  int64_t batch = 64;  // sequences of a step
-  std::string optimizer = "muon";
-  double learning_rate = 0.05;
-  double weight_decay = 0.1;
-  uint64_t seed = 0;
+  int64_t epochs = 1200;
+  CapacityRecipe recipe;
   int threads = 0;  // models that are trained at once; 0: one per core
 };
 

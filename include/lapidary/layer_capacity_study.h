@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/capacity_study.h"
 #include "lapidary/progress.h"
 
 namespace lapidary {
@@ -20,15 +21,11 @@ struct LayerCapacityOptions {
   // tokens that are drawn uniformly from the model's vocabulary.
   std::filesystem::path data = {};
   int64_t sequences = 32;        // of the data, evenly spread; and as many that are not learnt
-  int64_t length = 32;           // tokens, at most; the first is not predicted
   std::vector<int> layers = {};  // those with an adapter of their own; empty: each
   int64_t rank = 4;
   int64_t steps = 300;
-  int64_t batch = 8;  // sequences of a step
-  std::string optimizer = "muon";
-  double learning_rate = 0.02;
-  double weight_decay = 0;
-  uint64_t seed = 0;
+  // Given data may have shorter sequences.
+  CapacityRecipe recipe = {.length = 32, .batch = 8, .learning_rate = 0.02, .weight_decay = 0};
   int threads = 0;  // adapters that are trained at once; 0: one per core
 };
 

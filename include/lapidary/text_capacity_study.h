@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/capacity_study.h"
 #include "lapidary/memorization.h"
 #include "lapidary/progress.h"
 #include "lapidary/token.h"
@@ -27,17 +28,12 @@ struct TextCapacityOptions {
   // of the text is the last amount in any case. Empty: from 0.25 on, each twice the one before.
   std::vector<double> loads = {};
   int layers = 2;
-  int64_t length = 64;  // tokens of a sequence, the first of which is not predicted
   int64_t steps = 3000;
-  int64_t batch = 64;  // sequences of a step
   // Sequences that no model is trained on, and at most as many of the trained ones that are read
   // to measure.
   int64_t held_out = 1000;
   double capacity = 3.5;  // bits per parameter, as study_capacity() finds them
-  std::string optimizer = "muon";
-  double learning_rate = 0.05;
-  double weight_decay = 0.1;
-  uint64_t seed = 0;
+  CapacityRecipe recipe;
   int threads = 0;  // models that are trained at once; 0: one per core
 };
 

@@ -27,9 +27,8 @@ void check(const CapacityOptions& o) {
   if (o.loads.empty()) fail_usage("--loads: none given");
   check_amounts(o.sizes, o.loads);
   if (o.vocabulary < 2) fail_usage("--vocabulary: {} given, expected 2 or more", o.vocabulary);
-  if (o.length < 2) fail_usage("--length: {} given, expected 2 or more", o.length);
   if (o.epochs < 2) fail_usage("--epochs: {} given, expected 2 or more", o.epochs);
-  if (o.batch < 1) fail_usage("--batch-size: {} given, expected 1 or more", o.batch);
+  check_recipe(o.recipe, 2);
   for (const int64_t size : o.sizes) capacity_shape(size, o.vocabulary, o.layers);
 }
 
@@ -59,18 +58,14 @@ class Study {
     return o_.folder / std::to_string(cell.size) /
            fmt::format("load-{:g}-epochs-{}", cell.load, cell.epochs);
   }
-  TrainingRecipe recipe() const {
-    return {"random sequences", o_.length,       o_.batch, o_.optimizer,
-            o_.learning_rate,   o_.weight_decay, o_.seed};
-  }
   double bits_per_token() const { return std::log2(o_.vocabulary); }
   int64_t parameters(int64_t size) const { return load_model(model(size)).parameters; }
   int64_t sequences(int64_t parameters, double load) const {
-    return sequences_of_load(load, parameters, o_.length, o_.vocabulary);
+    return sequences_of_load(load, parameters, o_.recipe.length, o_.vocabulary);
   }
   // Of a run; a step that would reach past the last epoch is not taken.
   int64_t steps(const Cell& cell, int64_t sequences) const {
-    return std::max<int64_t>(1, sequences * cell.epochs / step_sequences(recipe(), sequences));
+    return std::max<int64_t>(1, sequences * cell.epochs / step_sequences(o_.recipe, sequences));
   }
 
   CapacityOptions o_;
@@ -80,7 +75,7 @@ class Study {
 // Bits of the sequences that the model holds; `nats` becomes the sum of their losses.
 double Study::memorized(SequenceReader& reader, const std::vector<std::vector<Token>>& sequences,
                         double* nats) const {
-  const double uniform = static_cast<double>(o_.length - 1) * std::log(o_.vocabulary);
+  const double uniform = static_cast<double>(o_.recipe.length - 1) * std::log(o_.vocabulary);
   double bits = 0;
   *nats = 0;
   for (const std::vector<Token>& tokens : sequences) {
@@ -96,24 +91,26 @@ CapacityRun Study::run(const Cell& cell, const Watch& watch) const {
   if (fs::exists(result)) return read_capacity_run(result);
   CapacityRun run{.size = cell.size, .load = cell.load, .parameters = parameters(cell.size)};
   run.sequences = sequences(run.parameters, cell.load);
-  run.tokens = run.sequences * (o_.length - 1);
+  run.tokens = run.sequences * (o_.recipe.length - 1);
   run.data_bits = static_cast<double>(run.tokens) * bits_per_token();
   run.epochs = cell.epochs;
-  const auto data = random_sequences(run.sequences, o_.length, o_.vocabulary, o_.seed, 0);
+  const auto data =
+      random_sequences(run.sequences, o_.recipe.length, o_.vocabulary, o_.recipe.seed, 0);
   const TrainResult trained =
       train_on(token_data(data),
-               training_of(recipe(), model(cell.size), folder(cell) / "train", run.sequences,
-                           steps(cell, run.sequences)),
+               training_of(o_.recipe, "random sequences", model(cell.size), folder(cell) / "train",
+                           run.sequences, steps(cell, run.sequences)),
                watch);
   run.steps = trained.steps;
   run.seconds = trained.seconds;
-  SequenceReader reader(trained.output, o_.length);
+  SequenceReader reader(trained.output, o_.recipe.length);
   double nats = 0;
   run.memorized_bits = memorized(reader, data, &nats);
   run.loss = nats / static_cast<double>(run.tokens);
-  run.control_bits = memorized(
-      reader, random_sequences(run.sequences, o_.length, o_.vocabulary, o_.seed, kControlStream),
-      &nats);
+  run.control_bits = memorized(reader,
+                               random_sequences(run.sequences, o_.recipe.length, o_.vocabulary,
+                                                o_.recipe.seed, kControlStream),
+                               &nats);
   write_file(result, to_json(run).dump(2) + "\n");
   return run;
 }
@@ -125,7 +122,7 @@ std::vector<CapacityRun> Study::run(const std::vector<Cell>& cells) {
     const Cell& cell = cells[i];
     const int64_t count = sequences(parameters(cell.size), cell.load);
     work.push_back(
-        {.tokens = steps(cell, count) * step_sequences(recipe(), count) * o_.length,
+        {.tokens = steps(cell, count) * step_sequences(o_.recipe, count) * o_.recipe.length,
          .weight = static_cast<double>(cell.size),
          .run = [this, &run = runs[i], &cell](const Watch& w) { run = this->run(cell, w); }});
   }
@@ -163,7 +160,7 @@ CapacityStudy Study::run() {
   check(o_);
   begin_study(o_.folder, to_json(o_), {"sizes", "loads", "epochs"});
   for (const int64_t size : o_.sizes)
-    make_capacity_model(size, o_.vocabulary, o_.layers, o_.seed, model(size));
+    make_capacity_model(size, o_.vocabulary, o_.layers, o_.recipe.seed, model(size));
   std::vector<Cell> cells;
   for (const int64_t size : o_.sizes) {
     for (const double load : o_.loads) cells.push_back({size, load, o_.epochs});

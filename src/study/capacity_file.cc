@@ -1,19 +1,17 @@
 #include "study/capacity_file.h"
 
+#include "study/training_cells.h"
+
 namespace lapidary {
 
 OrderedJson to_json(const CapacityOptions& o) {
-  return {{"sizes", o.sizes},
-          {"loads", o.loads},
-          {"layers", o.layers},
-          {"vocabulary", o.vocabulary},
-          {"length", o.length},
-          {"epochs", o.epochs},
-          {"batch", o.batch},
-          {"optimizer", o.optimizer},
-          {"learning_rate", o.learning_rate},
-          {"weight_decay", o.weight_decay},
-          {"seed", o.seed}};
+  OrderedJson options = {{"sizes", o.sizes},
+                         {"loads", o.loads},
+                         {"layers", o.layers},
+                         {"vocabulary", o.vocabulary},
+                         {"epochs", o.epochs}};
+  put_recipe(options, o.recipe);
+  return options;
 }
 
 OrderedJson to_json(const CapacityRun& r) {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "study/capacity_file.h"
+#include "study/training_cells.h"
 
 namespace lapidary {
 
@@ -111,9 +112,8 @@ Report capacity_report(const CapacityStudy& study) {
        fmt::format("{:.1f} %", 100 * study.largest_residual)},
       {"plateaus", plateaus(study)},
       {"data", fmt::format("sequences of {} tokens, uniform over {}; the first is not predicted",
-                           o.length, o.vocabulary)},
-      {"training", fmt::format("{} epochs of {} sequences a step, {} at {}, weight decay {}",
-                               o.epochs, o.batch, o.optimizer, o.learning_rate, o.weight_decay)},
+                           o.recipe.length, o.vocabulary)},
+      {"training", fmt::format("{} epochs of {}", o.epochs, recipe_text(o.recipe))},
       {"arithmetic", "f32"}};
   report.charts = {
       chart_of_runs(

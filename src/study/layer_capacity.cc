@@ -28,10 +28,9 @@ constexpr uint64_t kControlStream = uint64_t{1} << 32;
 
 void check(const LayerCapacityOptions& o, int layers) {
   if (o.sequences < 1) fail_usage("--sequences: {} given, expected 1 or more", o.sequences);
-  if (o.length < 2) fail_usage("--length: {} given, expected 2 or more", o.length);
   if (o.rank < 1) fail_usage("--rank: {} given, expected 1 or more", o.rank);
   if (o.steps < 1) fail_usage("--steps: {} given, expected 1 or more", o.steps);
-  if (o.batch < 1) fail_usage("--batch-size: {} given, expected 1 or more", o.batch);
+  check_recipe(o.recipe, 2);
   for (const int layer : o.layers)
     if (layer < 0 || layer >= layers)
       fail_usage("--layers: {} given, the model has 0 to {}", layer, layers - 1);
@@ -68,15 +67,6 @@ class Study {
     const std::string name = layer == LayerCapacityRun::kAllLayers ? "all" : std::to_string(layer);
     return o_.folder / ("layer-" + name);
   }
-  TrainingRecipe recipe() const {
-    return {o_.data.empty() ? "random sequences" : "sequences",
-            o_.length,
-            o_.batch,
-            o_.optimizer,
-            o_.learning_rate,
-            o_.weight_decay,
-            o_.seed};
-  }
 
   LayerCapacityOptions o_;
   const Watch& watch_;
@@ -90,15 +80,16 @@ class Study {
 void Study::read_data() {
   const Tokenizer tokenizer = load_tokenizer(o_.model);
   ThreadPool pool(1);
-  const TrainingData file = open_data(
-      o_.data, tokenizer, {.sequence_length = o_.length, .long_documents = LongDocuments::kSplit},
-      pool, Watch{{}, watch_.stop});
+  const TrainingData file =
+      open_data(o_.data, tokenizer,
+                {.sequence_length = o_.recipe.length, .long_documents = LongDocuments::kSplit},
+                pool, Watch{{}, watch_.stop});
   const int64_t count = 2 * o_.sequences;
   if (file.train->size() < count)
     fail(
         "{}: {} sequences of at most {} tokens, expected {}: those to learn, and as many that are "
         "not learnt",
-        o_.data.string(), file.train->size(), o_.length, count);
+        o_.data.string(), file.train->size(), o_.recipe.length, count);
   for (int64_t i = 0; i < count; ++i)
     (i % 2 == 0 ? data_ : control_)
         .push_back(file.train->read(i * file.train->size() / count).tokens);
@@ -106,8 +97,9 @@ void Study::read_data() {
 
 void Study::choose_data() {
   if (!o_.data.empty()) return read_data();
-  data_ = random_sequences(o_.sequences, o_.length, vocabulary_, o_.seed, 0);
-  control_ = random_sequences(o_.sequences, o_.length, vocabulary_, o_.seed, kControlStream);
+  data_ = random_sequences(o_.sequences, o_.recipe.length, vocabulary_, o_.recipe.seed, 0);
+  control_ =
+      random_sequences(o_.sequences, o_.recipe.length, vocabulary_, o_.recipe.seed, kControlStream);
 }
 
 // Of each sequence: the entropy of what was drawn, or what the base does not know.
@@ -118,7 +110,7 @@ std::vector<double> Study::known_before(const Sequences& sequences) const {
       nats.push_back(static_cast<double>(std::ssize(tokens) - 1) * std::log(vocabulary_));
     return nats;
   }
-  SequenceReader base(o_.model, o_.length);
+  SequenceReader base(o_.model, o_.recipe.length);
   for (const auto& tokens : sequences) nats.push_back(base.read(tokens).loss.nats);
   return nats;
 }
@@ -140,7 +132,8 @@ LayerCapacityRun Study::run(int layer, const Watch& watch) const {
   const fs::path result = folder(layer) / "result.json";
   if (fs::exists(result)) return read_layer_capacity_run(result);
   TrainOptions options =
-      training_of(recipe(), o_.model, folder(layer) / "train", std::ssize(data_), o_.steps);
+      training_of(o_.recipe, o_.data.empty() ? "random sequences" : "sequences", o_.model,
+                  folder(layer) / "train", std::ssize(data_), o_.steps);
   options.method = TrainMethod::kLora;
   options.rank = o_.rank;
   options.alpha = 2 * static_cast<double>(o_.rank);
@@ -151,7 +144,7 @@ LayerCapacityRun Study::run(int layer, const Watch& watch) const {
                        .parameters = trained.parameters,
                        .steps = trained.steps,
                        .seconds = trained.seconds};
-  SequenceReader reader(o_.model, o_.length, trained.output);
+  SequenceReader reader(o_.model, o_.recipe.length, trained.output);
   double nats = 0, tokens = 0;
   for (size_t i = 0; i < data_.size(); ++i) {
     run.data_bits += data_before_[i] / std::numbers::ln2;
@@ -180,10 +173,11 @@ LayerCapacityStudy Study::run() {
   study.runs.resize(layers.size());
   std::vector<TrainingCell> cells;
   for (size_t i = 0; i < layers.size(); ++i)
-    cells.push_back({.tokens = o_.steps * step_sequences(recipe(), std::ssize(data_)) * o_.length,
-                     .run = [this, &run = study.runs[i], layer = layers[i]](const Watch& w) {
-                       run = this->run(layer, w);
-                     }});
+    cells.push_back(
+        {.tokens = o_.steps * step_sequences(o_.recipe, std::ssize(data_)) * o_.recipe.length,
+         .run = [this, &run = study.runs[i], layer = layers[i]](const Watch& w) {
+           run = this->run(layer, w);
+         }});
   run_cells(cells, o_.threads, watch_);
   return study;
 }

@@ -1,20 +1,18 @@
 #include "study/layer_capacity_file.h"
 
+#include "study/training_cells.h"
+
 namespace lapidary {
 
 OrderedJson to_json(const LayerCapacityOptions& o) {
-  return {{"model", (o.model / "").parent_path().filename().string()},
-          {"data", o.data.empty() ? "random tokens" : o.data.filename().string()},
-          {"sequences", o.sequences},
-          {"length", o.length},
-          {"layers", o.layers},
-          {"rank", o.rank},
-          {"steps", o.steps},
-          {"batch", o.batch},
-          {"optimizer", o.optimizer},
-          {"learning_rate", o.learning_rate},
-          {"weight_decay", o.weight_decay},
-          {"seed", o.seed}};
+  OrderedJson options = {{"model", (o.model / "").parent_path().filename().string()},
+                         {"data", o.data.empty() ? "random tokens" : o.data.filename().string()},
+                         {"sequences", o.sequences},
+                         {"layers", o.layers},
+                         {"rank", o.rank},
+                         {"steps", o.steps}};
+  put_recipe(options, o.recipe);
+  return options;
 }
 
 OrderedJson to_json(const LayerCapacityRun& r) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "study/layer_capacity_file.h"
+#include "study/training_cells.h"
 
 namespace lapidary {
 
@@ -59,16 +60,14 @@ Report layer_capacity_report(const LayerCapacityStudy& study) {
   Report report{.title = "Which layers of " + model + " learn by heart"};
   report.facts = {
       {"data", o.data.empty() ? fmt::format("{} sequences of {} tokens, uniform over {}",
-                                            o.sequences, o.length, study.vocabulary)
+                                            o.sequences, o.recipe.length, study.vocabulary)
                               : fmt::format("{} sequences of {}, {} tokens at most", o.sequences,
-                                            o.data.filename().string(), o.length)},
+                                            o.data.filename().string(), o.recipe.length)},
       {"bits in the data",
        fmt::format("{:.0f}, {}", study.runs.back().data_bits,
                    o.data.empty() ? "its entropy" : "what the model needs for it")},
       {"adapters", fmt::format("rank {}, on all matrices of a layer", o.rank)},
-      {"training",
-       fmt::format("{} steps of {} sequences, {} at {}, weight decay {}, seed {}", o.steps, o.batch,
-                   o.optimizer, o.learning_rate, o.weight_decay, o.seed)},
+      {"training", fmt::format("{} steps of {}", o.steps, recipe_text(o.recipe))},
       {"arithmetic", "f32"}};
   report.charts = {
       bars(

@@ -26,9 +26,8 @@ constexpr double kFirstLoad = 0.25;  // of those that are not given
 
 void check(const TextCapacityOptions& o) {
   check_amounts(o.sizes, o.loads);
-  if (o.length < 4) fail_usage("--length: {} given, expected 4 or more", o.length);
   if (o.steps < 2) fail_usage("--steps: {} given, expected 2 or more", o.steps);
-  if (o.batch < 1) fail_usage("--batch-size: {} given, expected 1 or more", o.batch);
+  check_recipe(o.recipe, 4);
   if (o.held_out < 1) fail_usage("--held-out: {} given, expected 1 or more", o.held_out);
   if (!(o.capacity > 0)) fail_usage("--capacity: {} given, expected more than 0", o.capacity);
 }
@@ -49,7 +48,8 @@ class Study {
   Study(const TextCapacityOptions& options, const Watch& watch)
       : o_(options),
         watch_(watch),
-        text_(text_sequences(o_.text, o_.tokenizer, o_.length, o_.held_out, o_.seed)) {
+        text_(
+            text_sequences(o_.text, o_.tokenizer, o_.recipe.length, o_.held_out, o_.recipe.seed)) {
     o_.folder = fs::absolute(o_.folder);
   }
 
@@ -67,10 +67,6 @@ class Study {
     return o_.folder / std::to_string(o_.sizes[cell.size]) /
            fmt::format("{}-steps-{}", cell.name, cell.steps);
   }
-  TrainingRecipe recipe() const {
-    return {"sequences of text", o_.length,       o_.batch, o_.optimizer,
-            o_.learning_rate,    o_.weight_decay, o_.seed};
-  }
   int64_t all() const { return std::ssize(text_.train); }
 
   TextCapacityOptions o_;
@@ -85,7 +81,7 @@ std::vector<double> Study::loads(int64_t parameters) const {
   if (!o_.loads.empty()) return o_.loads;
   std::vector<double> loads;
   for (double load = kFirstLoad;
-       sequences_of_load(load, parameters, o_.length, text_.vocabulary) < all(); load *= 2)
+       sequences_of_load(load, parameters, o_.recipe.length, text_.vocabulary) < all(); load *= 2)
     loads.push_back(load);
   return loads;
 }
@@ -95,7 +91,7 @@ void Study::add_cells(size_t size) {
   parameters_.push_back(parameters);
   const size_t first = cells_.size();
   for (const double load : loads(parameters)) {
-    const int64_t count = sequences_of_load(load, parameters, o_.length, text_.vocabulary);
+    const int64_t count = sequences_of_load(load, parameters, o_.recipe.length, text_.vocabulary);
     if (count > all())
       throw Error(ErrorKind::kInput,
                   fmt::format("{}: {} sequences to train on, a load of {:g} takes {} of {} "
@@ -106,7 +102,7 @@ void Study::add_cells(size_t size) {
   }
   cells_.push_back({size, "all", all(), o_.steps});
   const auto from_capacity = [&](const Cell& cell) {
-    const double load = static_cast<double>(cell.sequences * (o_.length - 1)) *
+    const double load = static_cast<double>(cell.sequences * (o_.recipe.length - 1)) *
                         std::log2(text_.vocabulary) / static_cast<double>(parameters);
     return std::abs(std::log(load / o_.capacity));
   };
@@ -123,10 +119,10 @@ void Study::train(Cell& cell, const Watch& watch) const {
     cell.run = read_text_capacity_run(result);
     return;
   }
-  cell.trained = train_on(
-      token_data({text_.train.begin(), text_.train.begin() + cell.sequences}),
-      training_of(recipe(), model(cell.size), folder(cell) / "train", cell.sequences, cell.steps),
-      watch);
+  cell.trained = train_on(token_data({text_.train.begin(), text_.train.begin() + cell.sequences}),
+                          training_of(o_.recipe, "sequences of text", model(cell.size),
+                                      folder(cell) / "train", cell.sequences, cell.steps),
+                          watch);
 }
 
 const Cell& Study::reference(const Cell& cell) const {
@@ -162,19 +158,20 @@ Measured measure_all(const std::vector<std::vector<Token>>& sequences, SequenceR
 void Study::measure(Cell& cell) const {
   if (cell.run.steps > 0) return;  // it was there
   const fs::path reference_model = folder(reference(cell)) / "train" / "model";
-  SequenceReader model(cell.trained.output, o_.length), reference(reference_model, o_.length);
+  SequenceReader model(cell.trained.output, o_.recipe.length),
+      reference(reference_model, o_.recipe.length);
   const std::vector<std::vector<Token>> data(text_.train.begin(),
                                              text_.train.begin() + cell.sequences);
   const Measured members = measure_all(data, model, reference, o_.held_out);
   const Measured others = measure_all(text_.held_out, model, reference, o_.held_out);
   const auto of_members = static_cast<double>(members.losses.size());
   const auto of_others = static_cast<double>(others.losses.size());
-  const auto per_sequence = static_cast<double>(o_.length - 1);
+  const auto per_sequence = static_cast<double>(o_.recipe.length - 1);
   TextCapacityRun& run = cell.run;
   run.size = o_.sizes[cell.size];
   run.parameters = parameters_[cell.size];
   run.sequences = cell.sequences;
-  run.tokens = cell.sequences * (o_.length - 1);
+  run.tokens = cell.sequences * (o_.recipe.length - 1);
   run.data_bits = static_cast<double>(run.tokens) * std::log2(text_.vocabulary);
   run.load = run.data_bits / static_cast<double>(run.parameters);
   run.reference_bits =
@@ -236,12 +233,13 @@ TextCapacityStudy Study::run() {
   for (const int64_t size : o_.sizes) capacity_shape(size, text_.vocabulary, o_.layers);
   begin_study(o_.folder, to_json(o_, text_), {"sizes", "loads", "capacity"});
   for (size_t size = 0; size < o_.sizes.size(); ++size) {
-    make_capacity_model(o_.sizes[size], text_.vocabulary, o_.layers, o_.seed, model(size));
+    make_capacity_model(o_.sizes[size], text_.vocabulary, o_.layers, o_.recipe.seed, model(size));
     add_cells(size);
   }
   std::vector<TrainingCell> training, measuring;
   for (Cell& cell : cells_) {
-    const int64_t tokens = cell.steps * step_sequences(recipe(), cell.sequences) * o_.length;
+    const int64_t tokens =
+        cell.steps * step_sequences(o_.recipe, cell.sequences) * o_.recipe.length;
     const auto weight = static_cast<double>(o_.sizes[cell.size]);
     training.push_back({tokens, weight, [&](const Watch& w) { train(cell, w); }});
     measuring.push_back({cell.sequences, weight, [&](const Watch&) { measure(cell); }});

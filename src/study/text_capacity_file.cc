@@ -1,27 +1,25 @@
 #include "study/text_capacity_file.h"
 
 #include "study/memorization_report.h"
+#include "study/training_cells.h"
 
 namespace lapidary {
 
 namespace {
 
 OrderedJson options_json(const TextCapacityOptions& o) {
-  return {{"text", o.text.filename().string()},
-          {"tokenizer",
-           o.tokenizer.empty() ? "bytes" : (o.tokenizer / "").parent_path().filename().string()},
-          {"sizes", o.sizes},
-          {"loads", o.loads},
-          {"layers", o.layers},
-          {"length", o.length},
-          {"steps", o.steps},
-          {"batch", o.batch},
-          {"held_out", o.held_out},
-          {"capacity", o.capacity},
-          {"optimizer", o.optimizer},
-          {"learning_rate", o.learning_rate},
-          {"weight_decay", o.weight_decay},
-          {"seed", o.seed}};
+  OrderedJson options = {
+      {"text", o.text.filename().string()},
+      {"tokenizer",
+       o.tokenizer.empty() ? "bytes" : (o.tokenizer / "").parent_path().filename().string()},
+      {"sizes", o.sizes},
+      {"loads", o.loads},
+      {"layers", o.layers},
+      {"steps", o.steps},
+      {"held_out", o.held_out},
+      {"capacity", o.capacity}};
+  put_recipe(options, o.recipe);
+  return options;
 }
 
 OrderedJson place(const std::optional<size_t>& run) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "study/text_capacity_file.h"
+#include "study/training_cells.h"
 
 namespace lapidary {
 
@@ -152,16 +153,14 @@ Report text_capacity_report(const TextCapacityStudy& study) {
   report.facts = {
       {"text", fmt::format("{}: {} sequences of {} tokens to train on, {} held out, {} left out "
                            "that were there already",
-                           o.text.filename().string(), study.sequences, o.length, o.held_out,
+                           o.text.filename().string(), study.sequences, o.recipe.length, o.held_out,
                            study.duplicates)},
       {"tokens",
        fmt::format("{}; {} occur, and the first of a sequence is not predicted",
                    o.tokenizer.empty() ? "bytes" : o.tokenizer.string(), study.vocabulary)},
       {"reference", "the model of the same size that was trained on all of the text"},
       {"capacity", fmt::format("{} bits per parameter, as study capacity finds it", o.capacity)},
-      {"training",
-       fmt::format("{} steps of {} sequences, {} at {}, weight decay {}, seed {}", o.steps, o.batch,
-                   o.optimizer, o.learning_rate, o.weight_decay, o.seed)},
+      {"training", fmt::format("{} steps of {}", o.steps, recipe_text(o.recipe))},
       {"arithmetic", "f32"}};
   report.charts = charts(study);
   report.table = table(study);

@@ -42,14 +42,34 @@ void begin_study(const fs::path& folder, const OrderedJson& options,
   write_file(file, options.dump(2) + "\n");
 }
 
-int64_t step_sequences(const TrainingRecipe& recipe, int64_t sequences) {
+void check_recipe(const CapacityRecipe& recipe, int64_t length) {
+  if (recipe.length < length)
+    fail_usage("--length: {} given, expected {} or more", recipe.length, length);
+  if (recipe.batch < 1) fail_usage("--batch-size: {} given, expected 1 or more", recipe.batch);
+}
+
+void put_recipe(OrderedJson& options, const CapacityRecipe& recipe) {
+  options["length"] = recipe.length;
+  options["batch"] = recipe.batch;
+  options["optimizer"] = recipe.optimizer;
+  options["learning_rate"] = recipe.learning_rate;
+  options["weight_decay"] = recipe.weight_decay;
+  options["seed"] = recipe.seed;
+}
+
+std::string recipe_text(const CapacityRecipe& recipe) {
+  return fmt::format("{} sequences a step, {} at {}, weight decay {}, seed {}", recipe.batch,
+                     recipe.optimizer, recipe.learning_rate, recipe.weight_decay, recipe.seed);
+}
+
+int64_t step_sequences(const CapacityRecipe& recipe, int64_t sequences) {
   return std::min(recipe.batch, sequences);
 }
 
-TrainOptions training_of(const TrainingRecipe& recipe, const fs::path& model, const fs::path& run,
-                         int64_t sequences, int64_t steps) {
+TrainOptions training_of(const CapacityRecipe& recipe, std::string_view data, const fs::path& model,
+                         const fs::path& run, int64_t sequences, int64_t steps) {
   return {.model = model,
-          .data = fmt::format("{} {}", sequences, recipe.data),
+          .data = fmt::format("{} {}", sequences, data),
           .run = run,
           .resume = fs::exists(run / "config.json"),
           .method = TrainMethod::kFull,

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lapidary/capacity_study.h"
 #include "lapidary/progress.h"
 #include "lapidary/token.h"
 #include "lapidary/train.h"
@@ -32,24 +33,22 @@ double gain(double more, double less);
 void begin_study(const std::filesystem::path& folder, const OrderedJson& options,
                  std::initializer_list<std::string_view> free);
 
-// How each model of a study is trained.
-struct TrainingRecipe {
-  std::string data;     // what the sequences are, for the run's configuration
-  int64_t length = 64;  // tokens of a sequence
-  int64_t batch = 64;   // sequences of a step, or all where there are fewer
-  std::string optimizer;
-  double learning_rate = 0;
-  double weight_decay = 0;
-  uint64_t seed = 0;
-};
+// Throws Error{kUsage} naming the flag of what is out of range; `length` is the least.
+void check_recipe(const CapacityRecipe& recipe, int64_t length);
+// Adds its fields to the options of a study.
+void put_recipe(OrderedJson& options, const CapacityRecipe& recipe);
+// What is said of it on a page, after how often or how long.
+std::string recipe_text(const CapacityRecipe& recipe);
 
 // Sequences of a step.
-int64_t step_sequences(const TrainingRecipe& recipe, int64_t sequences);
+int64_t step_sequences(const CapacityRecipe& recipe, int64_t sequences);
 
 // By one thread in f32, on so many sequences, with a cosine; every weight, if not told otherwise.
-// Goes on with a run that is in the folder.
-TrainOptions training_of(const TrainingRecipe& recipe, const std::filesystem::path& model,
-                         const std::filesystem::path& run, int64_t sequences, int64_t steps);
+// `data` says what the sequences are, for the run's configuration. Goes on with a run that is in
+// the folder.
+TrainOptions training_of(const CapacityRecipe& recipe, std::string_view data,
+                         const std::filesystem::path& model, const std::filesystem::path& run,
+                         int64_t sequences, int64_t steps);
 
 // Part of a study's work, for one thread.
 struct TrainingCell {

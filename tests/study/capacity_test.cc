@@ -24,10 +24,8 @@ CapacityOptions toy(const std::filesystem::path& folder) {
           .loads = {0.08, 2},
           .layers = 1,
           .vocabulary = 16,
-          .length = 16,
           .epochs = 60,
-          .batch = 8,
-          .learning_rate = 0.03,
+          .recipe = {.length = 16, .batch = 8, .learning_rate = 0.03},
           .threads = 2};
 }
 

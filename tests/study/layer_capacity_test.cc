@@ -27,13 +27,14 @@ class LayerCapacityTest : public ::testing::Test {
     return {.folder = folder.path() / name,
             .model = kTiny,
             .sequences = 4,
-            .length = 12,
             .layers = {5, 0},
             .rank = 2,
             .steps = 30,
-            .batch = 4,
-            .optimizer = "adamw",
-            .learning_rate = 0.02,
+            .recipe = {.length = 12,
+                       .batch = 4,
+                       .optimizer = "adamw",
+                       .learning_rate = 0.02,
+                       .weight_decay = 0},
             .threads = 2};
   }
   ScratchFolder folder;

@@ -47,11 +47,9 @@ class TextCapacityTest : public ::testing::Test {
             .sizes = {3000},
             .loads = {0.1, 1},
             .layers = 1,
-            .length = 16,
             .steps = 120,
-            .batch = 16,
             .held_out = 40,
-            .learning_rate = 0.03,
+            .recipe = {.length = 16, .batch = 16, .learning_rate = 0.03},
             .threads = 2};
   }
 
