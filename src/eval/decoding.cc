@@ -12,10 +12,10 @@ namespace lapidary {
 namespace {
 
 // Sum over `answer` of -ln p of a token after `prompt` and those before it.
-double answer_nats(const Session& prompt, std::span<const Token> answer, ThreadPool& pool) {
+double answer_nats(const Session& prompt, std::span<const Token> answer) {
   Session session = prompt.fork();
   const auto nats = [&](std::span<const float> logits, size_t i) {
-    return log_sum_exp(logits, pool) - double{logits[static_cast<size_t>(answer[i])]};
+    return log_sum_exp(logits) - double{logits[static_cast<size_t>(answer[i])]};
   };
   double sum = nats(session.logits(), 0);
   session.score(answer.first(answer.size() - 1), [&](int64_t i, std::span<const float> logits) {
@@ -75,7 +75,7 @@ class Answers {
  public:
   Answers(const std::shared_ptr<const Engine>& engine, std::span<const EvalPrompt> prompts,
           std::span<const DecodeOptions> ways, const DecodingOptions& options)
-      : engine_(engine), prompts_(prompts), options_(options), pool_(engine->threads()) {
+      : engine_(engine), prompts_(prompts), options_(options) {
     for (const DecodeOptions& way : ways)
       results_.push_back({.decode = way, .prompts = std::ssize(prompts)});
     nats_.resize(ways.size());
@@ -129,7 +129,7 @@ class Answers {
     r.tokens += std::ssize(made.tokens);
     r.forward_passes += made.forward_passes;
     r.identical += made.tokens == ordinary;
-    nats_[way] += answer_nats(session, made.tokens, pool_);
+    nats_[way] += answer_nats(session, made.tokens);
     if (r.decode.mode == DecodeMode::kSetBlock)
       fillings_[way].add(made.reveals, r.decode.set_block.block);
     r.texts.push_back(made.text);
@@ -141,7 +141,6 @@ class Answers {
   std::shared_ptr<const Engine> engine_;
   std::span<const EvalPrompt> prompts_;
   const DecodingOptions& options_;
-  ThreadPool pool_;
   std::vector<DecodingResult> results_;
   std::vector<double> nats_;
   std::vector<FillingMeans> fillings_;

@@ -17,12 +17,11 @@ Perplexity perplexity(const std::shared_ptr<const Engine>& engine, const EvalTex
   const std::vector<EvalWindow> windows = windows_of(text, engine->config().vocab_size, options);
   const Stopwatch clock;
   Perplexity result{.tokens = std::ssize(text.tokens)};
-  ThreadPool pool(engine->threads());
   std::vector<double> nll;
   nll.reserve(text.tokens.size());
   const auto predict = [&](int64_t i, std::span<const float> logits) {
     const auto id = static_cast<size_t>(text.tokens[static_cast<size_t>(i)]);
-    nll.push_back(log_sum_exp(logits, pool) - logits[id]);
+    nll.push_back(log_sum_exp(logits) - logits[id]);
     if (!std::isfinite(nll.back()))
       fail("{}: the logits that predict token {} of the text are not finite",
            engine->folder().string(), i);

@@ -1,4 +1,4 @@
-// Sums over a row of logits, which Gemma 3 has 262,144 of: in double, by several threads.
+// Sums over a row of logits, which Gemma 3 has 262,144 of.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,9 @@ std::vector<T> map_slices(ThreadPool& pool, int64_t n, Fn&& part) {
   return parts;
 }
 
-// ln of the sum of e^logit; NaN or infinite where a logit is.
-double log_sum_exp(std::span<const float> logits, ThreadPool& pool);
+// ln of the sum of e^logit, by the softmax kernel: one thread takes a fifth of a millisecond for
+// Gemma 3's. Within 1e-5, as a rule 1e-7: f32 sums of 128 terms, each within 2 units in the last
+// place, and double above. NaN where a logit is not finite.
+double log_sum_exp(std::span<const float> logits);
 
 }  // namespace lapidary

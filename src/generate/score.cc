@@ -13,7 +13,6 @@ Score score(Session& session, std::span<const Token> tokens,
   if (tokens.empty()) fail("nothing to score: the text is empty");
   Score result;
   result.tokens = std::ssize(tokens);
-  ThreadPool pool(session.engine().threads());
   double sum = 0;
   session.score(
       tokens,
@@ -21,7 +20,7 @@ Score score(Session& session, std::span<const Token> tokens,
         if (on_logits) on_logits(logits);
         if (i + 1 == result.tokens) return;
         const auto next = static_cast<size_t>(tokens[static_cast<size_t>(i + 1)]);
-        sum += log_sum_exp(logits, pool) - logits[next];
+        sum += log_sum_exp(logits) - logits[next];
         ++result.predicted;
       },
       watch);

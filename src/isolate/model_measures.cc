@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "base/fail.h"
-#include "base/thread_pool.h"
 #include "generate/logit_rows.h"
 #include "isolate/contexts.h"
 #include "isolate/find_clusters.h"
@@ -13,16 +12,15 @@ namespace lapidary {
 
 namespace {
 
+double nll(std::span<const float> logits, Token id) {
+  return log_sum_exp(logits) - double{logits[static_cast<size_t>(id)]};
+}
+
 class Measurer {
  public:
   Measurer(const std::shared_ptr<const Engine>& engine, const PlanOptions& options,
            IsolationFolder& folder, TextEmbedder* embedder, const Watch& watch)
-      : engine_(engine),
-        o_(options),
-        folder_(folder),
-        embedder_(embedder),
-        watch_(watch),
-        pool_(engine->threads()) {}
+      : engine_(engine), o_(options), folder_(folder), embedder_(embedder), watch_(watch) {}
 
   void measure(const IsolationExample& example, const IsolationPlan& plan) {
     const PlanOptions alone = {.conditions = {Condition::kSemantic, Condition::kSequential},
@@ -117,16 +115,11 @@ class Measurer {
     return nats;
   }
 
-  double nll(std::span<const float> logits, Token id) {
-    return log_sum_exp(logits, pool_) - double{logits[static_cast<size_t>(id)]};
-  }
-
   std::shared_ptr<const Engine> engine_;
   const PlanOptions& o_;
   IsolationFolder& folder_;
   TextEmbedder* embedder_;  // or nullptr
   const Watch& watch_;
-  ThreadPool pool_;
   int64_t held_ = 0;
   std::vector<float> mean_;  // of the embeddings of the example's turns
 };

@@ -19,7 +19,7 @@ struct Reading {
 };
 
 Reading read(const std::shared_ptr<const Engine>& engine, const Document& document,
-             ThreadPool& pool, const Watch& watch) {
+             const Watch& watch) {
   Session session(engine, std::ssize(document.tokens));
   Reading reading{.nats = 0, .likeliest = std::vector<uint8_t>(document.tokens.size())};
   session.score(
@@ -28,7 +28,7 @@ Reading read(const std::shared_ptr<const Engine>& engine, const Document& docume
         const auto next = static_cast<size_t>(i + 1);
         if (next == document.tokens.size() || document.counted[next] == 0) return;
         const auto token = static_cast<size_t>(document.tokens[next]);
-        reading.nats += log_sum_exp(logits, pool) - logits[token];
+        reading.nats += log_sum_exp(logits) - logits[token];
         const auto likeliest = std::ranges::max_element(logits) - logits.begin();
         reading.likeliest[next] = static_cast<size_t>(likeliest) == token ? 1 : 0;
       },
@@ -66,10 +66,10 @@ class Study {
 
 SequenceMemory Study::measure(const Document& document) {
   const Watch quiet{{}, watch_.stop};
-  const Reading model = read(model_, document, pool_, quiet);
+  const Reading model = read(model_, document, quiet);
   SequenceMemory memory{
       .tokens = std::count(document.counted.begin(), document.counted.end(), uint8_t{1}),
-      .reference_nats = read(reference_, document, pool_, quiet).nats,
+      .reference_nats = read(reference_, document, quiet).nats,
       .model_nats = model.nats};
   memory.bits = memorized_bits(memory.reference_nats, memory.model_nats);
   memory.extracted = is_extracted(document.counted, model.likeliest, o_.prefix);

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/statistics.h"
-#include "base/thread_pool.h"
 #include "generate/logit_rows.h"
 #include "study/pieces.h"
 
@@ -44,7 +43,7 @@ std::vector<ReachChange> all_changes(const Config& config) {
 class Losses {
  public:
   Losses(std::shared_ptr<const Engine> engine, int64_t window)
-      : engine_(std::move(engine)), pool_(engine_->threads()), window_(window) {}
+      : engine_(std::move(engine)), window_(window) {}
 
   // Mean of -ln p over the tokens of the piece that have more than a window before them.
   double of(std::span<const Token> piece, std::vector<LayerType> types, const Watch& watch) {
@@ -57,7 +56,7 @@ class Losses {
         piece.subspan(first, piece.size() - 1 - first),
         [&](int64_t i, std::span<const float> logits) {
           const size_t at = first + static_cast<size_t>(i);
-          const double log_sum = log_sum_exp(logits, pool_);
+          const double log_sum = log_sum_exp(logits);
           if (!std::isfinite(log_sum))
             fail("the logits after token {} of a piece are not finite", at);
           nll.push_back(log_sum - logits[static_cast<size_t>(piece[at + 1])]);
@@ -68,7 +67,6 @@ class Losses {
 
  private:
   std::shared_ptr<const Engine> engine_;
-  ThreadPool pool_;
   int64_t window_;
 };
 

@@ -25,8 +25,7 @@ TextLoss text_loss(const Engine& engine, std::span<const float> stream,
   TextLoss loss{.nll = std::vector<double>(predicted), .top = std::vector<Token>(predicted)};
   engine.read_stream(stream.first(predicted * width), [&](int64_t i, std::span<const float> l) {
     const auto row = static_cast<size_t>(i);
-    ThreadPool alone(1);  // the rows are shared out
-    loss.nll[row] = log_sum_exp(l, alone) - l[static_cast<size_t>(tokens[row + 1])];
+    loss.nll[row] = log_sum_exp(l) - l[static_cast<size_t>(tokens[row + 1])];
     loss.top[row] = static_cast<Token>(std::ranges::max_element(l) - l.begin());
   });
   if (!std::isfinite(loss.mean())) fail("logits are not finite");

@@ -234,7 +234,7 @@ TEST(Divergence, OfRowsInSlices) {
   EXPECT_NEAR(row.log_sum_b, std::log(sum_b), 1e-12);
   EXPECT_EQ(row.top_a, 2 * kLogitSlice + 5);
   EXPECT_EQ(row.top_b, 3 * kLogitSlice + 16);
-  EXPECT_EQ(row.log_sum_a, log_sum_exp(a, three));
+  EXPECT_NEAR(log_sum_exp(a), row.log_sum_a, 1e-6);
   EXPECT_EQ(row.kld, compare_rows(a, b, three).kld);
 }
 
@@ -246,7 +246,7 @@ TEST(Divergence, IsNotFiniteWhereALogitIsNot) {
     const std::vector<float> row = {1, bad, 3};
     EXPECT_FALSE(std::isfinite(compare_rows(good, row, pool).kld));
     EXPECT_FALSE(std::isfinite(compare_rows(row, good, pool).kld));
-    EXPECT_FALSE(std::isfinite(log_sum_exp(row, pool)));
+    EXPECT_FALSE(std::isfinite(log_sum_exp(row)));
   }
 }
 
