@@ -13,7 +13,7 @@
 #   make experiments  the menu of studies, trainings and measurements; MODEL=FOLDER
 #   make experiments-train  compare the ways of training on CORPUS=tinyshakespeare.txt: docs/experiments/training.md
 #   make experiments-isolate  all examples of data/isolation under all conditions: docs/experiments/isolation.md
-#   make experiments-capacity  count the bits that models of 50k to 75k parameters hold: docs/experiments/capacity.md
+#   make experiments-capacity  count the bits that models of 50k to 100k parameters hold: docs/experiments/capacity.md
 #   make experiments-sbd  set-block decoding on tasks and on CORPUS=tinyshakespeare.txt: docs/experiments/set_block.md
 #   make experiments-capacity-text  train on growing amounts of CORPUS=tinyshakespeare.txt: docs/experiments/capacity-text.md
 #   make check     formatting, clang-tidy, the tests under ASan and UBSan, and under TSan
