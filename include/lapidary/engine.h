@@ -52,10 +52,12 @@ struct EngineOptions {
 
 // Bytes that running a model takes.
 struct MemoryForecast {
-  int64_t weights = 0;    // the files; mapped, so that the system may drop and reread pages
-  int64_t kv_cache = 0;   // one session's, when its context is full
-  int64_t workspace = 0;  // activations and logits, the tokenizer, and the program itself
-  int64_t adapters = 0;   // their factors as f32, and what they compute on the way
+  int64_t weights = 0;   // the files; mapped, so that the system may drop and reread pages
+  int64_t kv_cache = 0;  // one session's, when its context is full
+  // Activations, the tokenizer, the program itself, and the logits of one session. Where logits of
+  // many tokens are wanted at once, up to 32 rows of them come on top.
+  int64_t workspace = 0;
+  int64_t adapters = 0;  // their factors as f32, and what they compute on the way
   int64_t total() const { return weights + kv_cache + workspace + adapters; }
 };
 

@@ -101,7 +101,6 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& folder,
   auto engine = std::shared_ptr<Engine>(new Engine(std::move(impl)));
   if (options.check_memory) check_forecast(engine->forecast(options.context), folder.string());
   engine->impl_->state = std::make_unique<State>(config, chunk_rows(config, options));
-  engine->impl_->logits.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
   return engine;
 }
 
@@ -176,7 +175,7 @@ MemoryForecast Engine::forecast(int64_t context) const {
   if (!config.use_bidirectional_attention)  // whose texts leave nothing to go on from
     forecast.kv_cache = kv_cache_bytes(config, impl_->kv_type, context);
   forecast.workspace = State::bytes(config, chunk_rows(config, impl_->options)) +
-                       (kLogitRows + 1) * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
+                       2 * int64_t{config.vocab_size} * int64_t{sizeof(float)} +
                        (impl_->tokenizer ? impl_->tokenizer->size() * kPieceBytes : 0) +
                        program_bytes() + kBesideBytes;
   if (impl_->adapters.empty()) return forecast;
@@ -284,6 +283,7 @@ void Engine::Impl::read_logits(
     for (size_t i = 0; i < count; ++i)
       std::copy_n(state->h.row(rows[done + i]), d, state->x.row(static_cast<int64_t>(i)));
     const Matrix h = state->x.rows_from(0, static_cast<int64_t>(count));
+    logits.resize(std::max(logits.size(), count * static_cast<size_t>(v)));
     const Matrix out{logits.data(), h.rows, v};
     head(*executor, config, model.weights, h, out);
     for (size_t i = 0; i < count; ++i)

@@ -11,6 +11,7 @@
 #include "lapidary/engine.h"
 #include "lapidary/session.h"
 
+#include "base/aligned_vector.h"
 #include "gemma/adapter.h"
 #include "gemma/load.h"
 #include "gemma/model.h"
@@ -18,7 +19,9 @@
 
 namespace lapidary {
 
-constexpr int64_t kLogitRows = 8;  // rows of logits at once: 8 MB for Gemma 3's vocabulary
+// Rows of logits at once, where so many are wanted: a row takes 1 MB for Gemma 3's vocabulary, and
+// a product of 32 half as long for each as one of 8.
+constexpr int64_t kLogitRows = 32;
 
 struct Engine::Impl {
   EngineOptions options;
@@ -38,7 +41,7 @@ struct Engine::Impl {
   mutable std::mutex step_mutex;
   mutable std::unique_ptr<Executor> executor;
   mutable std::unique_ptr<State> state;
-  mutable std::vector<float> logits;  // [kLogitRows, V]
+  mutable AlignedVector<float> logits;  // [as many as were wanted, V]
 
   void read_text_side();  // how generations end, the tokenizer, what it knows of set blocks
   void choose_threads();
