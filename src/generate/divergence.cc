@@ -65,12 +65,13 @@ RowComparison compare_rows(std::span<const float> a, std::span<const float> b, T
     merge(all.b, parts[i].b);
     all.difference = std::max(all.difference, parts[i].difference);
   }
-  RowComparison row{.log_sum_a = all.a.highest + std::log(all.a.sum),
-                    .log_sum_b = all.b.highest + std::log(all.b.sum),
+  RowComparison row{.log_sum_a = log_sum_exp(a),
+                    .log_sum_b = log_sum_exp(b),
                     .top_a = all.a.top,
                     .top_b = all.b.top,
                     .difference = all.difference};
-  const double kld = all.weighted / all.a.sum - (row.log_sum_a - row.log_sum_b);
+  const double log_sums = all.a.highest + std::log(all.a.sum) - all.b.highest - std::log(all.b.sum);
+  const double kld = all.weighted / all.a.sum - log_sums;
   row.kld = kld < 0 ? 0 : kld;  // and NaN stays
   return row;
 }

@@ -11,12 +11,12 @@ namespace lapidary {
 
 struct RowComparison {
   double kld = 0;                       // sum of p_a ln(p_a / p_b), nats; 0 for equal rows
-  double log_sum_a = 0, log_sum_b = 0;  // ln of the sum of e^logit
+  double log_sum_a = 0, log_sum_b = 0;  // log_sum_exp() of each, as of a model alone
   Token top_a = 0, top_b = 0;           // the likeliest; of equals, the first
   float difference = 0;                 // largest magnitude of a - b
 };
 
-// In double, in one pass over the rows. With A = log_sum_a and B = log_sum_b,
+// The divergence is in double, in one pass over the rows. With A and B the logarithms of the sums,
 //   kld = sum of p_a (a - b) - (A - B),
 // where nothing is subtracted that is larger than the logits' differences: rounding is about 1e-16
 // of those, and a result below 0 by that is made 0. Not finite where a logit is not.

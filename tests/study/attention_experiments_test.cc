@@ -276,17 +276,18 @@ TEST_F(OtherReach, AStudyMeasuresTheLossBeyondTheWindow) {
   double own[2];
   for (size_t p = 0; p < 2; ++p)
     own[p] = far_nll(Session(engine), std::span(ids).subspan(45 * p, 45));
-  EXPECT_NEAR(study.nll.mean, (own[0] + own[1]) / 2, 1e-9);
+  // The study adds up e^logit in f32, far_nll() in double.
+  EXPECT_NEAR(study.nll.mean, (own[0] + own[1]) / 2, 1e-6);
   for (const ReachChange& c : study.changes) {
     const auto other = with_types(types(c));
     double gain[2];
     for (size_t p = 0; p < 2; ++p)
       gain[p] = far_nll(Session(other), std::span(ids).subspan(45 * p, 45)) - own[p];
-    EXPECT_NEAR(c.gain.mean, (gain[0] + gain[1]) / 2, 1e-9);
-    EXPECT_GT(std::abs(c.gain.mean), 1e-6);
+    EXPECT_NEAR(c.gain.mean, (gain[0] + gain[1]) / 2, 1e-6);
+    EXPECT_GT(std::abs(c.gain.mean), 1e-3);
     // 12.7062 of Student's t with 1 degree of freedom; of two values, the error is half their
     // difference.
-    EXPECT_NEAR(*c.gain.margin, 12.706204736432095 * std::abs(gain[0] - gain[1]) / 2, 1e-8);
+    EXPECT_NEAR(*c.gain.margin, 12.706204736432095 * std::abs(gain[0] - gain[1]) / 2, 1e-5);
   }
 }
 
