@@ -70,8 +70,8 @@ RowComparison compare_rows(std::span<const float> a, std::span<const float> b, T
                     .top_a = all.a.top,
                     .top_b = all.b.top,
                     .difference = all.difference};
-  const double log_sums = all.a.highest + std::log(all.a.sum) - all.b.highest - std::log(all.b.sum);
-  const double kld = all.weighted / all.a.sum - log_sums;
+  const auto log_sum = [](const Sum& s) { return s.highest + std::log(s.sum); };
+  const double kld = all.weighted / all.a.sum - (log_sum(all.a) - log_sum(all.b));
   row.kld = kld < 0 ? 0 : kld;  // and NaN stays
   return row;
 }
