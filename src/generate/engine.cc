@@ -283,8 +283,7 @@ void Engine::Impl::read_logits(
     for (size_t i = 0; i < count; ++i)
       std::copy_n(state->h.row(rows[done + i]), d, state->x.row(static_cast<int64_t>(i)));
     const Matrix h = state->x.rows_from(0, static_cast<int64_t>(count));
-    logits.resize(std::max(logits.size(), count * static_cast<size_t>(v)));
-    const Matrix out{logits.data(), h.rows, v};
+    const Matrix out{executor->logits(h.rows * v), h.rows, v};
     head(*executor, config, model.weights, h, out);
     for (size_t i = 0; i < count; ++i)
       fn(done + i, {out.row(static_cast<int64_t>(i)), static_cast<size_t>(v)});

@@ -11,7 +11,6 @@
 #include "lapidary/engine.h"
 #include "lapidary/session.h"
 
-#include "base/aligned_vector.h"
 #include "gemma/adapter.h"
 #include "gemma/load.h"
 #include "gemma/model.h"
@@ -41,7 +40,6 @@ struct Engine::Impl {
   mutable std::mutex step_mutex;
   mutable std::unique_ptr<Executor> executor;
   mutable std::unique_ptr<State> state;
-  mutable AlignedVector<float> logits;  // [as many as were wanted, V]
 
   void read_text_side();  // how generations end, the tokenizer, what it knows of set blocks
   void choose_threads();
