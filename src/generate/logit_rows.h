@@ -25,8 +25,8 @@ std::vector<T> map_slices(ThreadPool& pool, int64_t n, Fn&& part) {
   return parts;
 }
 
-// ln of the sum of e^logit, by the softmax kernel: one thread takes a fifth of a millisecond for
-// Gemma 3's. Within 1e-5, as a rule 1e-7: f32 sums of 128 terms, each within 2 units in the last
+// ln of the sum of e^logit, by the softmax kernel: one thread takes 0.3 ms for Gemma 3's on AVX2.
+// Within 1e-5, as a rule 1e-7: f32 sums of 128 terms, each within 2 units in the last
 // place, and double above. NaN where a logit is not finite.
 double log_sum_exp(std::span<const float> logits);
 

@@ -113,7 +113,7 @@ Report capacity_report(const CapacityStudy& study) {
       {"plateaus", plateaus(study)},
       {"data", fmt::format("sequences of {} tokens, uniform over {}; the first is not predicted",
                            o.recipe.length, o.vocabulary)},
-      {"training", fmt::format("{} epochs of {}", o.epochs, recipe_text(o.recipe))},
+      {"training", fmt::format("{} epochs, {}", o.epochs, recipe_text(o.recipe))},
       {"arithmetic", "f32"}};
   report.charts = {
       chart_of_runs(

@@ -67,7 +67,7 @@ Report layer_capacity_report(const LayerCapacityStudy& study) {
        fmt::format("{:.0f}, {}", study.runs.back().data_bits,
                    o.data.empty() ? "its entropy" : "what the model needs for it")},
       {"adapters", fmt::format("rank {}, on all matrices of a layer", o.rank)},
-      {"training", fmt::format("{} steps of {}", o.steps, recipe_text(o.recipe))},
+      {"training", fmt::format("{} steps, {}", o.steps, recipe_text(o.recipe))},
       {"arithmetic", "f32"}};
   report.charts = {
       bars(

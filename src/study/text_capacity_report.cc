@@ -160,7 +160,7 @@ Report text_capacity_report(const TextCapacityStudy& study) {
                    o.tokenizer.empty() ? "bytes" : o.tokenizer.string(), study.vocabulary)},
       {"reference", "the model of the same size that was trained on all of the text"},
       {"capacity", fmt::format("{} bits per parameter, as study capacity finds it", o.capacity)},
-      {"training", fmt::format("{} steps of {}", o.steps, recipe_text(o.recipe))},
+      {"training", fmt::format("{} steps, {}", o.steps, recipe_text(o.recipe))},
       {"arithmetic", "f32"}};
   report.charts = charts(study);
   report.table = table(study);
