@@ -8,6 +8,7 @@
 #include "eval/vocabularies.h"
 #include "eval/windows.h"
 #include "generate/divergence.h"
+#include "generate/logit_rows.h"
 #include "text/utf8.h"
 
 namespace lapidary {
@@ -20,15 +21,15 @@ constexpr int64_t kKeptBytes = int64_t{64} << 20;  // logits of A that wait for 
 struct Samples {
   std::vector<double> kld, agrees, nll_a, nll_b, nll_gain, dp_top, dp;
 
-  void add(std::span<const float> a, std::span<const float> b, Token next,
-           const RowComparison& row) {
+  void add(std::span<const float> a, std::span<const float> b, double log_sum_a, double log_sum_b,
+           Token next, const RowComparison& row) {
     const auto top = static_cast<size_t>(row.top_a), id = static_cast<size_t>(next);
     kld.push_back(row.kld);
     agrees.push_back(row.top_a == row.top_b ? 1 : 0);
-    nll_a.push_back(row.log_sum_a - a[id]);
-    nll_b.push_back(row.log_sum_b - b[id]);
+    nll_a.push_back(log_sum_a - a[id]);
+    nll_b.push_back(log_sum_b - b[id]);
     nll_gain.push_back(nll_b.back() - nll_a.back());
-    dp_top.push_back(std::abs(std::exp(b[top] - row.log_sum_b) - std::exp(a[top] - row.log_sum_a)));
+    dp_top.push_back(std::abs(std::exp(b[top] - log_sum_b) - std::exp(a[top] - log_sum_a)));
     dp.push_back(std::exp(-nll_b.back()) - std::exp(-nll_a.back()));
   }
 };
@@ -92,14 +93,16 @@ class Comparer {
   void add(int64_t i, int64_t first, std::span<const float> logits_b) {
     const std::span<const float> logits_a =
         std::span(kept_).subspan(static_cast<size_t>((i - first) * vocab_), logits_b.size());
-    const RowComparison row = compare_rows(logits_a, logits_b, pool_);
-    for (const auto& [engine, sum] : {std::pair{&a_, row.log_sum_a}, {&b_, row.log_sum_b}})
+    const double log_sum_a = log_sum_exp(logits_a), log_sum_b = log_sum_exp(logits_b);
+    for (const auto& [engine, sum] : {std::pair{&a_, log_sum_a}, {&b_, log_sum_b}})
       if (!std::isfinite(sum))
         fail("{}: the logits that predict token {} of the text are not finite",
              (*engine)->folder().string(), i);
+    const RowComparison row = compare_rows(logits_a, logits_b, pool_);
     if (!std::isfinite(row.kld))
       fail("the divergence at token {} of the text is not finite: a logit is infinite", i);
-    samples_.add(logits_a, logits_b, text_.tokens[static_cast<size_t>(i)], row);
+    samples_.add(logits_a, logits_b, log_sum_a, log_sum_b, text_.tokens[static_cast<size_t>(i)],
+                 row);
     difference_ = std::max(difference_, row.difference);
   }
 

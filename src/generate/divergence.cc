@@ -65,11 +65,7 @@ RowComparison compare_rows(std::span<const float> a, std::span<const float> b, T
     merge(all.b, parts[i].b);
     all.difference = std::max(all.difference, parts[i].difference);
   }
-  RowComparison row{.log_sum_a = log_sum_exp(a),
-                    .log_sum_b = log_sum_exp(b),
-                    .top_a = all.a.top,
-                    .top_b = all.b.top,
-                    .difference = all.difference};
+  RowComparison row{.top_a = all.a.top, .top_b = all.b.top, .difference = all.difference};
   const auto log_sum = [](const Sum& s) { return s.highest + std::log(s.sum); };
   const double kld = all.weighted / all.a.sum - (log_sum(all.a) - log_sum(all.b));
   row.kld = kld < 0 ? 0 : kld;  // and NaN stays

@@ -10,10 +10,9 @@
 namespace lapidary {
 
 struct RowComparison {
-  double kld = 0;                       // sum of p_a ln(p_a / p_b), nats; 0 for equal rows
-  double log_sum_a = 0, log_sum_b = 0;  // log_sum_exp() of each, as of a model alone
-  Token top_a = 0, top_b = 0;           // the likeliest; of equals, the first
-  float difference = 0;                 // largest magnitude of a - b
+  double kld = 0;              // sum of p_a ln(p_a / p_b), nats; 0 for equal rows
+  Token top_a = 0, top_b = 0;  // the likeliest; of equals, the first
+  float difference = 0;        // largest magnitude of a - b
 };
 
 // The divergence is in double, in one pass over the rows. With A and B the logarithms of the sums,

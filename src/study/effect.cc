@@ -9,6 +9,7 @@
 #include "base/statistics.h"
 #include "base/thread_pool.h"
 #include "generate/divergence.h"
+#include "generate/logit_rows.h"
 
 namespace lapidary {
 
@@ -41,11 +42,12 @@ Effect effect_of(const std::shared_ptr<const Engine>& engine, std::span<const To
       const auto at = static_cast<size_t>(i);
       const std::span<const float> plain(kept.data() + at * vocabulary, vocabulary);
       const RowComparison row = compare_rows(plain, logits, pool);
-      if (!std::isfinite(row.log_sum_a) || !std::isfinite(row.log_sum_b) || !std::isfinite(row.kld))
+      const double sum_before = log_sum_exp(plain), sum_after = log_sum_exp(logits);
+      if (!std::isfinite(sum_before) || !std::isfinite(sum_after) || !std::isfinite(row.kld))
         fail("the logits after token {} of the text are not finite", done + at);
       const auto next = static_cast<size_t>(tokens[done + at + 1]);
-      nll_before.push_back(row.log_sum_a - plain[next]);
-      nll_after.push_back(row.log_sum_b - logits[next]);
+      nll_before.push_back(sum_before - plain[next]);
+      nll_after.push_back(sum_after - logits[next]);
       same.push_back(row.top_a == row.top_b ? 1 : 0);
       effect.kld_by_token.push_back(row.kld);
       effect.gain_by_token.push_back(nll_after.back() - nll_before.back());

@@ -11,6 +11,7 @@
 #include "base/fail.h"
 #include "generate/divergence.h"
 #include "generate/layer_walk.h"
+#include "generate/logit_rows.h"
 #include "study/attention_patterns.h"
 #include "study/matrices.h"
 #include "study/text_loss.h"
@@ -144,7 +145,7 @@ void compare_predictions(const Engine& a, const Engine& b, std::span<const float
   const size_t most = std::clamp<size_t>(kKeptBytes / (vocabulary * sizeof(float)), 1, predicted);
   std::vector<float> kept(most * vocabulary);
   std::vector<RowComparison> rows(predicted);
-  std::vector<float> after(predicted), before(predicted);  // logits of the text's tokens
+  std::vector<double> nll_a(predicted), nll_b(predicted);  // of the text's tokens
   for (size_t done = 0; done < predicted; done += most) {
     watch.throw_if_stopped();
     const size_t count = std::min(most, predicted - done);
@@ -161,20 +162,19 @@ void compare_predictions(const Engine& a, const Engine& b, std::span<const float
                     const auto next = static_cast<size_t>(tokens[row + 1]);
                     ThreadPool alone(1);  // the rows are shared out
                     rows[row] = compare_rows(kept_row(i), logits, alone);
-                    before[row] = kept_row(i)[next];
-                    after[row] = logits[next];
+                    nll_a[row] = log_sum_exp(kept_row(i)) - kept_row(i)[next];
+                    nll_b[row] = log_sum_exp(logits) - logits[next];
                   });
   }
   const auto share = 1 / static_cast<double>(predicted);
   for (size_t i = 0; i < predicted; ++i) {
     const RowComparison& c = rows[i];
-    const double nll_a = c.log_sum_a - before[i], nll_b = c.log_sum_b - after[i];
-    if (!std::isfinite(nll_a + nll_b + c.kld)) fail("logits are not finite");
-    diff.nll_a += share * nll_a;
-    diff.nll_b += share * nll_b;
+    if (!std::isfinite(nll_a[i] + nll_b[i] + c.kld)) fail("logits are not finite");
+    diff.nll_a += share * nll_a[i];
+    diff.nll_b += share * nll_b[i];
     diff.kld += share * c.kld;
     diff.top1 += c.top_a == c.top_b ? share : 0;
-    diff.gain.push_back(nll_b - nll_a);
+    diff.gain.push_back(nll_b[i] - nll_a[i]);
   }
   diff.predicted = static_cast<int64_t>(predicted);
 }
