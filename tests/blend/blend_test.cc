@@ -116,62 +116,65 @@ TEST(Blend, SumsAreExactWhateverTheRanks) {
   }
 }
 
-TEST(Blend, KeepsWhatAllSayOfSetBlocks) {
-  const ScratchFolder folder;
-  std::string warning;
-  set_log_sink([&](LogLevel, std::string_view text) { warning = text; });
-  const auto of = [&](const std::optional<SetBlockTraining>& a,
-                      const std::optional<SetBlockTraining>& b) {
-    warning.clear();
+// The blend of the adapters "plain" and "other", each changed before, and what was warned of.
+struct BlendOfChanged {
+  template <class Fn>
+  explicit BlendOfChanged(Fn&& change) {
+    const ScratchFolder folder;
     std::vector<BlendPart> parts;
-    for (const auto& [name, said] : {std::pair{"plain", a}, {"other", b}}) {
-      AdapterFile file = load_adapter(kAdapters / name);
-      file.adapter.set_block = said;
+    for (const auto& [name, second] : {std::pair{"plain", false}, {"other", true}}) {
+      AdapterFile changed = load_adapter(kAdapters / name);
+      change(changed, second);
       parts.push_back({folder.path() / name, 0.5});
-      save_adapter(file, AdapterFormat::kPeft, parts.back().adapter, true);
+      save_adapter(changed, AdapterFormat::kPeft, parts.back().adapter, true);
     }
-    return Blended(parts, {}).file.adapter.set_block;
+    set_log_sink([&](LogLevel, std::string_view text) { warning = text; });
+    file = Blended(parts, {}).file;
+    set_log_sink({});
+  }
+
+  AdapterFile file;
+  std::string warning;
+};
+
+TEST(Blend, KeepsWhatAllSayOfSetBlocks) {
+  using Said = std::optional<SetBlockTraining>;
+  const auto of = [](const Said& a, const Said& b) {
+    return BlendOfChanged(
+        [&](AdapterFile& file, bool second) { file.adapter.set_block = second ? b : a; });
   };
   const SetBlockTraining one{4, 2, 16}, other{4, 2, 8};
-  EXPECT_EQ(of({}, {}), std::nullopt);
-  EXPECT_EQ(of(one, one), one);
-  EXPECT_EQ(warning, "");
-  for (const auto& [a, b] :
-       {std::pair<std::optional<SetBlockTraining>, std::optional<SetBlockTraining>>{one, other},
-        {one, {}},
-        {{}, one}}) {
-    EXPECT_EQ(of(a, b), std::nullopt);
-    EXPECT_NE(warning.find("not trained on the same set blocks"), std::string::npos) << warning;
+  EXPECT_EQ(of({}, {}).file.adapter.set_block, std::nullopt);
+  EXPECT_EQ(of(one, one).file.adapter.set_block, one);
+  EXPECT_EQ(of(one, one).warning, "");
+  for (const auto& [a, b] : {std::pair<Said, Said>{one, other}, {one, {}}, {{}, one}}) {
+    const BlendOfChanged blend = of(a, b);
+    EXPECT_EQ(blend.file.adapter.set_block, std::nullopt);
+    EXPECT_NE(blend.warning.find("not trained on the same set blocks"), std::string::npos)
+        << blend.warning;
   }
-  set_log_sink({});
 }
 
 TEST(Blend, IsForTheBaseThatIsNamedFirst) {
-  const ScratchFolder folder;
-  std::string warning;
-  set_log_sink([&](LogLevel, std::string_view text) { warning = text; });
-  const auto of = [&](const std::string& a, const std::string& b) {
-    warning.clear();
-    std::vector<BlendPart> parts;
-    for (const auto& [name, base] : {std::pair{"plain", a}, {"other", b}}) {
-      AdapterFile file = load_adapter(kAdapters / name);
-      file.base_model = base;
-      file.multimodal = base == "images";
-      parts.push_back({folder.path() / name, 0.5});
-      save_adapter(file, AdapterFormat::kPeft, parts.back().adapter, true);
-    }
-    const AdapterFile file = Blended(parts, {}).file;
-    EXPECT_EQ(file.multimodal, file.base_model == "images");
-    return file.base_model;
+  const auto of = [](const std::string& a, const std::string& b) {
+    return BlendOfChanged([&](AdapterFile& file, bool second) {
+      file.base_model = second ? b : a;
+      file.multimodal = file.base_model == "images";
+    });
   };
-  EXPECT_EQ(of("", ""), "");
-  EXPECT_EQ(of("text", "text"), "text");
-  EXPECT_EQ(of("", "images"), "images");
-  EXPECT_EQ(of("text", ""), "text");
-  EXPECT_EQ(warning, "");
-  EXPECT_EQ(of("images", "text"), "images");
-  EXPECT_NE(warning.find("its base is images"), std::string::npos) << warning;
-  set_log_sink({});
+  for (const auto& [a, b, base] : {std::tuple{"", "", ""},
+                                   {"text", "text", "text"},
+                                   {"", "images", "images"},
+                                   {"text", "", "text"}}) {
+    const BlendOfChanged blend = of(a, b);
+    EXPECT_EQ(blend.file.base_model, base);
+    EXPECT_EQ(blend.file.multimodal, blend.file.base_model == "images");
+    EXPECT_EQ(blend.warning, "");
+  }
+  const BlendOfChanged blend = of("images", "text");
+  EXPECT_EQ(blend.file.base_model, "images");
+  EXPECT_TRUE(blend.file.multimodal);
+  EXPECT_NE(blend.warning.find("its base is images"), std::string::npos) << blend.warning;
 }
 
 TEST(Blend, SvdIsTheNearestOfItsRank) {
