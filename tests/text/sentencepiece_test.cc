@@ -2,6 +2,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
@@ -136,7 +137,7 @@ TEST(SentencePieceModel, WrittenAgainIsReadByLibsentencepiece) {
   EXPECT_EQ(again.unk_id(), 3);
   const Tokenizer ours = Tokenizer::from_sentencepiece(model, "t.model");
   for (uint64_t seed = 0; seed < 500; ++seed) {
-    const std::string text = " " + Lines::line(seed + 200000) + "  <b>😀\n<end_of_turn> ";
+    const std::string text = fmt::format(" {}  <b>😀\n<end_of_turn> ", Lines::line(seed + 200000));
     std::vector<int> expected, found;
     ASSERT_TRUE(original.Encode(text, &expected).ok());
     ASSERT_TRUE(again.Encode(text, &found).ok());
