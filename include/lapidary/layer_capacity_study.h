@@ -20,7 +20,8 @@ struct LayerCapacityOptions {
   // What is learnt, in any form that train() reads, longer documents in several sequences; empty:
   // tokens that are drawn uniformly from the model's vocabulary.
   std::filesystem::path data = {};
-  int64_t sequences = 32;        // of the data, evenly spread; and as many that are not learnt
+  int64_t sequences = 32;        // of the data, evenly spread; and as many that are not learnt, of
+                                 // other documents where there are several
   std::vector<int> layers = {};  // those with an adapter of their own; empty: each
   int64_t rank = 4;
   int64_t steps = 300;

@@ -14,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "io/output_file.h"
 #include "study/layer_capacity_file.h"
+#include "study/membership_split.h"
 #include "study/training_cells.h"
 #include "train/token_source.h"
 #include "train/trainer.h"
@@ -76,7 +77,6 @@ class Study {
   std::vector<double> data_before_, control_before_;  // nats of each that there are to know
 };
 
-// Every other one of a spread over the file is learnt, the rest is not.
 void Study::read_data() {
   const Tokenizer tokenizer = load_tokenizer(o_.model);
   ThreadPool pool(1);
@@ -84,15 +84,16 @@ void Study::read_data() {
       open_data(o_.data, tokenizer,
                 {.sequence_length = o_.recipe.length, .long_documents = LongDocuments::kSplit},
                 pool, Watch{{}, watch_.stop});
-  const int64_t count = 2 * o_.sequences;
-  if (file.train->size() < count)
+  std::vector<int64_t> documents;
+  for (int64_t i = 0; i < file.train->size(); ++i) documents.push_back(file.train->document(i));
+  const MembershipSplit split = split_members(documents, o_.sequences);
+  if (std::min(std::ssize(split.learnt), std::ssize(split.other)) < o_.sequences)
     fail(
-        "{}: {} sequences of at most {} tokens, expected {}: those to learn, and as many that are "
-        "not learnt",
-        o_.data.string(), file.train->size(), o_.recipe.length, count);
-  for (int64_t i = 0; i < count; ++i)
-    (i % 2 == 0 ? data_ : control_)
-        .push_back(file.train->read(i * file.train->size() / count).tokens);
+        "{}: {} sequences of at most {} tokens to learn, and {} of other documents that are not "
+        "learnt, expected {} of either",
+        o_.data.string(), split.learnt.size(), o_.recipe.length, split.other.size(), o_.sequences);
+  for (const int64_t i : split.learnt) data_.push_back(file.train->read(i).tokens);
+  for (const int64_t i : split.other) control_.push_back(file.train->read(i).tokens);
 }
 
 void Study::choose_data() {

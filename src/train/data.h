@@ -81,6 +81,7 @@ class Dataset {
 
   int64_t size() const { return std::ssize(sequences_); }
   int64_t length(int64_t i) const { return sequences_[static_cast<size_t>(i)].length; }
+  int64_t document(int64_t i) const { return sequences_[static_cast<size_t>(i)].document; }
   // Encodes the document again. Throws as DocumentSource::read.
   Document read(int64_t i) const;
   const DataReport& report() const { return report_; }
