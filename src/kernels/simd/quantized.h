@@ -177,6 +177,8 @@ constexpr QuadOrder quad_order(int bits, int group) {
 //
 // | member                        | meaning                                                     |
 // |-------------------------------|-------------------------------------------------------------|
+// | Tile(w, row, apart, scratch)  | of rows row[0 .. 15]; apart: which are no neighbours, but   |
+// |                               | those of the next tile, one by one                          |
 // | kBits                         | codes are below 2^kBits                                     |
 // | kPackedBits                   | those that Q::pack_unit is called with                      |
 // | kSplitCodes                   | dots() uses the copies of RowCodes                          |
@@ -185,7 +187,6 @@ constexpr QuadOrder quad_order(int bits, int group) {
 // | Scales, scales()              | reads those of the block; what they lie in is the tile's    |
 // | kFolds                        | it has add(x, cell, y), whole rows at once, in place of     |
 // |                               | scales() and dots() where these are not asked for           |
-// | prefetch(w, row)              | asks for what the hardware does not foresee of these rows   |
 // | dots<tokens>(units, x, cell,  | of the block's groups, [tokens][groups]; the codes of the   |
 // |              dots)            | block's first token are `cell` further in those of x        |
 // | pack(units, packed)           | the block's units, as Q::pack_unit packs them; asks for the |
@@ -203,19 +204,35 @@ class AffineTile {
   static constexpr bool kFolds = false;
   using Scales = FloatScales;
 
-  AffineTile(const WeightMatrix& w, const int64_t* row, float* scratch)
+  AffineTile(const WeightMatrix& w, const int64_t* row, bool apart, float* scratch)
       : group_(w.group),
         row_bytes_(w.row_bytes()),
         scales_(scratch),
         biases_(scratch + 16 * w.row_groups()) {
     for (int r = 0; r < 16; ++r)
       data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
-    gather(w, w.scales, row, scales_);
-    gather(w, w.biases, row, biases_);
+    table_bytes_ = w.row_groups() * size_of(w.dtype);
+    for (int r = 0; r < 16; ++r) {
+      tables_[r] = w.scales + row[r] * table_bytes_;
+      tables_[16 + r] = w.biases + row[r] * table_bytes_;
+    }
+    const int64_t blocks = (w.cols + kQuantBlock - 1) / kQuantBlock;
+    block_tables_ = apart ? (32 + blocks - 1) / blocks : 0;
+    gather(w, tables_, scales_);
+    gather(w, tables_ + 16, biases_);
   }
   static int64_t scratch_floats(int64_t cols) { return affine_tile_floats(cols); }
 
-  void begin_block(int64_t b) { column_ = b * kQuantBlock; }
+  // Scales and biases of rows apart lie on 32 streams of a few bytes per tile, more than the
+  // hardware foresees: each block asks for its share of those of the next tile, which all at once
+  // would hold up the weights. A row's first line was its neighbour's last.
+  void begin_block(int64_t b) {
+    column_ = b * kQuantBlock;
+    const int64_t wanted = (b + 1) * block_tables_, end = wanted < 32 ? wanted : 32;
+    for (int64_t t = b * block_tables_; t < end; ++t)
+      for (int64_t at = table_bytes_ - 1; at >= 0; at -= 64)
+        __builtin_prefetch(tables_[t] + table_bytes_ + at);
+  }
   Scales scales() const {
     const int64_t at = column_ / group_ * 16;
     return {scales_ + at, biases_ + at};
@@ -225,17 +242,6 @@ class AffineTile {
   [[gnu::always_inline]] void dots(int64_t units, const RowCodes& x, int64_t cell,
                                    I (*dots)[kQuantGroups]) const {
     block_dots<I, Q, kBits, kTokens>(data_, units, column_ * kBits / 8, x, group_, cell, dots);
-  }
-
-  // The scales and biases of a tile's rows lie on 32 streams of a few bytes per tile, more than the
-  // hardware foresees. A row's first line was its neighbour's last. (Always inline: GCC 12 takes a
-  // function that only prefetches for one without effect, and drops the call.)
-  [[gnu::always_inline]] static inline void prefetch(const WeightMatrix& w, const int64_t* row) {
-    const int64_t bytes = w.row_groups() * size_of(w.dtype);
-    for (const std::byte* table : {w.scales, w.biases})
-      for (int r = 0; r < 16; ++r)
-        for (int64_t at = bytes - 1; at >= 0; at -= 64)
-          __builtin_prefetch(table + row[r] * bytes + at);
   }
 
   // The rows of a panel are many short pieces, too many streams for the hardware to foresee.
@@ -253,12 +259,9 @@ class AffineTile {
   }
 
  private:
-  // Row row[r] of scales (or biases) to lane r as f32, [groups, 16].
-  static void gather(const WeightMatrix& w, const std::byte* table, const int64_t* row,
-                     float* out) {
+  // Row r of scales (or biases), at data[r], to lane r as f32, [groups, 16].
+  static void gather(const WeightMatrix& w, const std::byte* const* data, float* out) {
     const int64_t groups = w.row_groups();
-    const std::byte* data[16];
-    for (int r = 0; r < 16; ++r) data[r] = table + row[r] * groups * size_of(w.dtype);
     const auto several = [&]<int kGroups>() {
       for (int64_t g = 0; g < groups; g += kGroups) {
         const int64_t begin = g + kGroups <= groups ? g : groups - kGroups;  // the last may overlap
@@ -273,6 +276,9 @@ class AffineTile {
   }
 
   const uint8_t* data_[16];
+  const std::byte* tables_[32];  // the rows' scales, then their biases
+  int64_t table_bytes_;          // of a row of them
+  int64_t block_tables_;         // of tables_, whose next row a block asks for
   int group_;
   int64_t row_bytes_;
   int64_t column_ = 0;
@@ -294,7 +300,7 @@ class BlockRows {
   static constexpr int kPackedBits = 8;
   using Scales = std::conditional_t<blocks::kSixBits<Block>, SixBitScales, FloatScales>;
 
-  BlockRows(const WeightMatrix& w, const int64_t* row, float* scratch)
+  BlockRows(const WeightMatrix& w, const int64_t* row, bool, float* scratch)
       : row_blocks_(w.cols / kSizes.cols),
         scales_(scratch),
         codes_(reinterpret_cast<uint8_t*>(scratch + 2 * 16 * kQuantGroups)) {
@@ -302,7 +308,6 @@ class BlockRows {
       data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
   }
   static int64_t scratch_floats(int64_t) { return kBlockTileFloats; }
-  static void prefetch(const WeightMatrix&, const int64_t*) {}
 
   void begin_block(int64_t b) {
     first_ = b * kBlocks;
@@ -400,7 +405,7 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
                float* scratch) {
   const WeightMatrix& w = *a.weight;
   const QuantizedRows& x = *a.x;
-  Tile tile(w, row, scratch);
+  Tile tile(w, row, true, scratch);
   F y[kTokens];
   for (F& sum : y) sum = F::zero();
   const int64_t row_groups = w.row_groups(), block_groups = kQuantBlock / w.group;
@@ -434,22 +439,23 @@ void rows_tile(const QuantizedMatmulArgs& a, const int64_t* row, const RowCodes&
 class LaneRows {
  public:
   [[gnu::always_inline]] LaneRows(int64_t first, int64_t last)
-      : first_(first), last_(last), tiles_((last - first + 15) / 16) {
-    for (int64_t r = 0; r < 16; ++r) place_[r] = r % tiles_;
+      : last_(last), tiles_((last - first + 15) / 16) {
+    for (int64_t r = 0; r < 16; ++r) {
+      next_[r] = first + r * tiles_ + r % tiles_;
+      end_[r] = first + (r + 1) * tiles_;
+    }
   }
   int64_t tiles() const { return tiles_; }
-  // The next tile's; around to the first after the last.
   [[gnu::always_inline]] void take(int64_t* row) {
-    for (int64_t r = 0; r < 16; ++r) {
-      const int64_t wanted = first_ + r * tiles_ + place_[r];
-      row[r] = wanted < last_ ? wanted : last_ - 1;
-      place_[r] = place_[r] + 1 < tiles_ ? place_[r] + 1 : 0;
+    for (int r = 0; r < 16; ++r) {
+      row[r] = next_[r] < last_ ? next_[r] : last_ - 1;
+      next_[r] = next_[r] + 1 < end_[r] ? next_[r] + 1 : next_[r] + 1 - tiles_;
     }
   }
 
  private:
-  int64_t first_, last_, tiles_;
-  int64_t place_[16];
+  int64_t last_, tiles_;
+  int64_t next_[16], end_[16];
 };
 
 template <class F, class I, class Tile, int kTokens>
@@ -458,12 +464,10 @@ void quantized_rows(const QuantizedMatmulArgs& a) {
   int8_t* copies = reinterpret_cast<int8_t*>(a.scratch + Tile::scratch_floats(a.weight->cols));
   const RowCodes codes = Tile::kSplitCodes ? split_groups(*a.x, copies) : RowCodes{a.x->codes, {}};
   LaneRows lanes(a.first_row, a.last_row);
-  int64_t rows[2][16];  // of this tile and the next, in turn
-  lanes.take(rows[0]);
   for (int64_t i = 0; i < lanes.tiles(); ++i) {
-    lanes.take(rows[(i + 1) % 2]);
-    Tile::prefetch(*a.weight, rows[(i + 1) % 2]);
-    rows_tile<F, I, Tile, kTokens>(a, rows[i % 2], codes, a.scratch);
+    int64_t rows[16];
+    lanes.take(rows);
+    rows_tile<F, I, Tile, kTokens>(a, rows, codes, a.scratch);
   }
 }
 
@@ -550,7 +554,7 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
         const int64_t wanted = 16 * i + r;
         row[r] = n + (wanted < rows ? wanted : rows - 1);
       }
-      return Tile(w, row, a.scratch + i * floats);
+      return Tile(w, row, false, a.scratch + i * floats);
     };
     const Tile first = make(0);  // also where a short panel has none: making one gathers scales
     const auto made = [&](int64_t i) { return 16 * i < rows ? make(i) : first; };
