@@ -48,6 +48,7 @@ TEST_F(DecodingEval, HoldsTheWaysAgainstOrdinaryDecoding) {
   }
   EXPECT_EQ(results[0].identical, 2);
   EXPECT_EQ(results[1].identical, 2);
+  EXPECT_EQ(results[3].identical, 0);
   EXPECT_EQ(results[1].nll, results[0].nll);
   EXPECT_EQ(results[2].forward_passes, results[2].tokens);
   EXPECT_EQ(results[3].forward_passes, 6);
@@ -88,11 +89,12 @@ TEST_F(DecodingEval, LikelihoodIsThatOfScoring) {
 
 TEST_F(DecodingEval, CountsRightAnswers) {
   const DecodingOptions options{.max_tokens = 12, .repetitions = 1};
-  const std::vector<DecodeOptions> ways = {{}};
+  const std::vector<DecodeOptions> ways = {{}, blocks(8, 0)};
   const auto texts = measure_decoding(engine, prompts, ways, options)[0].texts;
   prompts[0].completion = texts[0] + " ";
   EXPECT_EQ(measure_decoding(engine, prompts, ways, options)[0].accuracy, 1.0);
-  prompts[1].completion = "something else";
+  prompts[1].completion = texts[1];
+  prompts[1].completion[texts[1].find_last_not_of(" \n")] = '#';
   EXPECT_EQ(measure_decoding(engine, prompts, ways, options)[0].accuracy, 0.5);
 }
 

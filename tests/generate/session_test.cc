@@ -203,6 +203,23 @@ TEST_P(SessionTest, WhatDoesNotFitIsRefusedBeforeAnythingIsDone) {
       }),
       "token id " + std::to_string(bad) + " is not in the vocabulary of " + std::to_string(bad));
   EXPECT_TRUE(same_bits(session.append(part(40, 50)), straight(50)));
+  EXPECT_EQ(error_of([&] { session.append(part(50, 51)); }),
+            "51 tokens do not fit the context of 50: 1 too many");
+}
+
+TEST_P(SessionTest, ATapStaysWithItsSession) {
+  Session session(engine, 1000);
+  int64_t calls = 0;
+  session.set_tap([&](const Activation&) { ++calls; });
+  session.append(first(200));
+  EXPECT_GT(calls, 0);
+  calls = 0;
+  session.fork().append(part(200, 201));
+  EXPECT_EQ(calls, 0);
+  EXPECT_GT(session.trim(1), 0);  // beyond what the windows kept: read anew, by a new cache
+  calls = 0;
+  session.append(part(1, 3));
+  EXPECT_GT(calls, 0);
 }
 
 TEST_P(SessionTest, AStopRequestLeavesTheSessionAtAChunk) {
