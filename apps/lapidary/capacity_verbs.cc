@@ -14,7 +14,7 @@ void add_recipe(CLI::App& verb, CapacityRecipe& recipe, int64_t length) {
       ->type_name("N")
       ->check(between<int64_t>(1, 1 << 20))
       ->capture_default_str();
-  choices(verb.add_option("--optimizer", recipe.optimizer, "")->capture_default_str(),
+  choices(verb.add_option("--optimizer", recipe.optimizer, "What trains")->capture_default_str(),
           {"adamw", "adamw8", "sgd", "muon"});
   verb.add_option("--learning-rate,--lr", recipe.learning_rate, "The highest rate")
       ->type_name("X")

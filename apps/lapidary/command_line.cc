@@ -17,6 +17,9 @@ OptionDoc describe_option(const CLI::Option& option) {
   if (doc.names.empty()) doc.names.push_back(option.get_name(true));
   if (option.get_items_expected_max() > 0) doc.value = option.get_type_name();
   doc.text = option.get_description();
+  doc.initial = option.get_default_str();
+  if (doc.initial.starts_with('[') && doc.initial.ends_with(']'))  // CLI11's, of a list
+    doc.initial = doc.initial.substr(1, doc.initial.size() - 2);
   doc.environment = option.get_envname();
   doc.required = option.get_required();
   return doc;

@@ -15,6 +15,7 @@ struct OptionDoc {
   bool positional = false;
   std::string value;  // "N", "fast|exact", "FILE"; empty for a flag
   std::string text;
+  std::string initial;      // its value where none is given, where the option says so
   std::string environment;  // of the variable that stands in for it
   bool required = false;
 };

@@ -17,6 +17,7 @@ std::string head_of(const OptionDoc& option) {
 
 std::string text_of(const OptionDoc& option) {
   std::string text = option.text;
+  if (!option.initial.empty()) text += " (" + option.initial + ")";
   if (option.required) text += " (needed)";
   if (!option.environment.empty()) text += " [$" + option.environment + "]";
   return text;

@@ -22,6 +22,12 @@ class Usage(Case):
         self.assertIn("Usage: lapidary bench limits", by_flag)
         self.assertIn("Examples:", self.ok("generate", "-h").stdout)
 
+    def test_help_says_what_is_taken_where_nothing_is_given(self):
+        text = self.ok("study", "capacity", "--help").stdout
+        self.assertIn("Sequences of a step (64)", text)
+        self.assertIn("(52000,75000,100000)", text)
+        self.assertIn("Sequences of a step (64)", self.ok("help", "--man").stdout)
+
     def test_bad_usage_is_2(self):
         for words, *args in [
             ("no verb",),
