@@ -36,6 +36,9 @@ TEST(ProcessMemory, SortsMappings) {
 }
 
 TEST(ProcessMemory, CountsWhatIsTouched) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer's shadow of what is touched counts too";
+#endif
   constexpr int64_t kSize = 64 * kMib;
   void* memory = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
