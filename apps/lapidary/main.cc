@@ -46,17 +46,29 @@ int exit_code(ErrorKind kind) {
   return kFailed;
 }
 
+// Printing help may fail too, so it is not done where the wish for it is caught.
+int parse_and_run(Program& program, int argc, char** argv) {
+  CLI::App& app = program.app;
+  bool help = false;
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    help = true;
+  }
+  if (help) {
+    out(chosen_verb(app).help());
+    return kOk;
+  }
+  if (app.get_subcommands().empty())
+    return fail_with(kBadUsage, "no verb given", "see lapidary --help");
+  take_settings(chosen_verb(app));
+  return program.run();
+}
+
 int run(Program& program, int argc, char** argv) {
   CLI::App& app = program.app;
   try {
-    app.parse(argc, argv);
-    if (app.get_subcommands().empty())
-      return fail_with(kBadUsage, "no verb given", "see lapidary --help");
-    take_settings(chosen_verb(app));
-    return program.run();
-  } catch (const CLI::CallForHelp&) {
-    out(chosen_verb(app).help());
-    return kOk;
+    return parse_and_run(program, argc, argv);
   } catch (const CLI::ExtrasError& e) {
     const bool flag = argv[1][0] == '-';
     if (!app.get_subcommands().empty() || flag)

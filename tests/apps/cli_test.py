@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The program from outside: help, usage, failures, version, completion, the manual page."""
 import json
+import os
 import re
 import shutil
 import subprocess
 
-from program import TINY, Case, main
+from program import BINARY, TINY, Case, main
 
 
 class Usage(Case):
@@ -21,6 +22,20 @@ class Usage(Case):
         self.assertEqual(by_flag, by_verb)
         self.assertIn("Usage: lapidary bench limits", by_flag)
         self.assertIn("Examples:", self.ok("generate", "-h").stdout)
+
+    def test_help_that_nobody_reads(self):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as pipe:
+            result = subprocess.run([BINARY, "bench", "--help"], stdout=pipe, stderr=subprocess.PIPE, text=True,
+                                    timeout=60, check=False, env=self.env)
+        self.assertEqual((result.returncode, result.stderr), (1, ""))
+        if os.path.exists("/dev/full"):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([BINARY, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+                                        check=False, env=self.env)
+            self.assertEqual(result.returncode, 1)
+            self.assertTrue(result.stderr.startswith("lapidary: error: "), result.stderr)
 
     def test_help_says_what_is_taken_where_nothing_is_given(self):
         text = self.ok("study", "capacity", "--help").stdout
