@@ -34,6 +34,12 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::create(int64_t size) {
+  // A rename would put a file in the place of a device, or of the end of a pipe.
+  std::error_code error;
+  const std::filesystem::file_status there = std::filesystem::status(path_, error);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there) &&
+      !std::filesystem::is_directory(there))
+    fail_resource("{}: is not a regular file", path_.string());
   temporary_ = temporary_name(path_);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) {
