@@ -2,7 +2,10 @@
 // other, and a batch against its rows, bit for bit.
 #include "kernels/kernels.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -216,6 +219,27 @@ TEST(Kernels, Softcap) {
     table->softcap(got.data(), n, 30);
     for (size_t i = 0; i < x.size(); ++i)
       ASSERT_TRUE(within(got[i], expected[i], 30 * 0x1p-22)) << table->isa << " x " << x[i];
+  }
+}
+
+// Vectors' min and max are not std::min and std::max: which of two a NaN gives is up to their
+// order.
+TEST(Kernels, ANaNStaysOne) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  for (const Kernels* table : tables_under_test(&Kernels::softcap)) {
+    for (const size_t at : {size_t{3}, size_t{17}}) {
+      std::vector<float> capped(19, 1), gate(19, 1), scores(19, 1);
+      const std::vector<float> up(19, 1);
+      capped[at] = gate[at] = scores[at] = kNaN;
+      table->softcap(capped.data(), 19, 30);
+      table->gelu_mul(gate.data(), up.data(), 19);
+      for (size_t i = 0; i < capped.size(); ++i) {
+        EXPECT_EQ(std::isnan(capped[i]), i == at) << table->isa;
+        EXPECT_EQ(std::isnan(gate[i]), i == at) << table->isa;
+      }
+      EXPECT_TRUE(std::isnan(table->softmax(scores.data(), 19))) << table->isa;
+      EXPECT_TRUE(std::ranges::all_of(scores, [](float p) { return std::isnan(p); })) << table->isa;
+    }
   }
 }
 

@@ -27,10 +27,10 @@ inline void store_piece(float* p, F value, int count) {
 }
 
 // e^x to 2 units in the last place for x in [-87, 88]; smaller x count as -87, so e^-inf is
-// about 2^-126 and not 0: callers that need 0 mask it.
+// about 2^-126 and not 0: callers that need 0 mask it. A NaN stays one, as the second of two.
 template <class F>
 inline F exp(F x) {
-  x = min(max(x, F::broadcast(-87.0f)), F::broadcast(88.0f));
+  x = min(F::broadcast(88.0f), max(F::broadcast(-87.0f), x));
   const F n = round(x * F::broadcast(1.44269504f));
   F r = fma(n, F::broadcast(-0.693359375f), x);  // ln 2 in two parts: 9 bits, and the rest
   r = fma(n, F::broadcast(2.12194440e-4f), r);
