@@ -5,6 +5,8 @@
 #include <cmath>
 #include <map>
 
+#include "base/fail.h"
+
 namespace lapidary {
 
 namespace {
@@ -83,6 +85,7 @@ void HeadSums::add(const HeadSums& other) {
 }
 
 HeadFigures HeadSums::figures(int layer, int head) const {
+  if (!std::isfinite(distance_)) fail("weights of layer {}, head {} are not finite", layer, head);
   HeadFigures figures{.layer = layer, .head = head};
   figures.entropy = entropy_ / queries_;
   figures.effective_keys = effective_ / queries_;

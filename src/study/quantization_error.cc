@@ -81,6 +81,7 @@ MatrixError error_of(int64_t rows, int64_t cols, const FillRow& fill, const Fill
     made += output_squares(whole, count);
     missed += output_squares(difference, count);
   }
+  if (!std::isfinite(size + lost + made + missed)) fail("weights or activations are not finite");
   const auto share = [](double part, double all) { return all > 0 ? std::sqrt(part / all) : 0; };
   return {share(lost, size), share(missed, made)};
 }

@@ -39,6 +39,7 @@ Eigen::MatrixXd sampled_gram(std::span<const float> stream, int64_t tokens) {
 double similarity_of(std::span<const float> a, std::span<const float> b, int64_t tokens) {
   const Eigen::MatrixXd x = sampled_gram(a, tokens), y = sampled_gram(b, tokens);
   const double sizes = x.norm() * y.norm();
+  if (!std::isfinite(sizes)) fail("the stream is not finite");
   return sizes > 0 ? std::min(1.0, x.cwiseProduct(y).sum() / sizes) : 1;
 }
 
