@@ -60,9 +60,10 @@ struct AttentionStudy {
   std::vector<LayerAttention> layers = {};
   int64_t picture_size = 0, picture_scale = 1;
   std::vector<PatternPicture> pictures = {};  // as `heads`
-  // The rollout's weight of every token in the last position's stream after the last layer, [T];
-  // empty where the text was too long for it.
+  // The rollout's weight of every token in the last position's stream after the last layer; of a
+  // long text, of every `rollout_group` tokens from the first on, [ceil(T / rollout_group)].
   std::vector<double> rollout = {};
+  int64_t rollout_group = 1;
   double seconds = 0;       // of reading the text and looking
   double look_seconds = 0;  // of them, looking
 };
@@ -75,9 +76,11 @@ struct PatternSaving {
 };
 
 struct AttentionOptions {
-  int64_t context = 0;            // of the session; 0: what the model was made for
-  int64_t picture_size = 128;     // at most, in pixels
-  int64_t rollout_tokens = 1024;  // at most; the rollout takes layers * T^2 floats
+  int64_t context = 0;         // of the session; 0: what the model was made for
+  int64_t picture_size = 128;  // at most, in pixels
+  // The rollout takes at most layers * rollout_tokens^2 floats: of longer texts it follows groups
+  // of neighbouring tokens, a power of two, in place of tokens.
+  int64_t rollout_tokens = 1024;
   PatternSaving patterns = {};
 };
 

@@ -56,8 +56,9 @@ class Study {
       scale_ *= 2;
     size_ = (length() + scale_ - 1) / scale_;
     pictures_.resize(sums_.size() * heads() * static_cast<size_t>(size_ * size_));
-    if (length() <= options.rollout_tokens)
-      rollout_.resize(sums_.size() * tokens.size() * tokens.size());
+    const int64_t places = options.rollout_tokens * options.rollout_tokens;
+    while (length() * groups() > std::max(places, length())) group_ *= 2;
+    rollout_.resize(sums_.size() * tokens.size() * static_cast<size_t>(groups()));
     if (const PatternSaving& saving = options.patterns; !saving.file.empty())
       file_.emplace(saving.file, config_, saving.layers, saving.heads, length(),
                     Metadata{{"model", engine.folder().filename().string()},
@@ -84,8 +85,9 @@ class Study {
     const size_t index = static_cast<size_t>(layer) * heads() + static_cast<size_t>(head);
     return pictures_.data() + index * static_cast<size_t>(size_ * size_);
   }
+  int64_t groups() const { return (length() + group_ - 1) / group_; }
   float* rollout_row(int layer, int64_t query) {
-    return rollout_.data() + (layer * length() + query) * length();
+    return rollout_.data() + (layer * length() + query) * groups();
   }
 
   void see(const PatternBlock& b, size_t slot);
@@ -101,7 +103,8 @@ class Study {
   std::vector<int64_t> before_;
   int64_t scale_ = 1, size_ = 0;
   std::vector<float> pictures_;  // [layers, heads, size, size]
-  std::vector<float> rollout_;   // [layers, T, T], or empty
+  int64_t group_ = 1;            // tokens that the rollout takes together
+  std::vector<float> rollout_;   // [layers, T, groups()]
   std::optional<PatternFile> file_;
   double seconds_ = 0;
   AttentionPatterns patterns_;
@@ -140,32 +143,34 @@ void Study::draw(const PatternBlock& b, int64_t head) {
   }
 }
 
-// after = (before + mean over heads of the weights * before) / 2, a row for each position.
+// after = (before + mean over heads of the weights * before) / 2, a row for each position. What
+// positions are made of at first is themselves: of a long text, the group of tokens they are in.
 void Study::roll_out(const PatternBlock& b, LayerSums& sums) {
   std::vector<float> mean(static_cast<size_t>(b.queries * b.keys));
   for (int64_t head = 0; head < b.heads; ++head)
     for (size_t i = 0; i < mean.size(); ++i)
       mean[i] += b.row(head, 0)[i] / static_cast<float>(b.heads);
-  const int64_t length = this->length();
+  const int64_t groups = this->groups();
   if (b.layer == 0) {
     for (int64_t i = 0; i < b.queries; ++i)
-      std::copy_n(mean.data() + i * b.keys, b.keys,
-                  rollout_row(0, b.first_query + i) + b.first_key);
+      for (int64_t k = 0; k < b.keys; ++k)
+        rollout_row(0, b.first_query + i)[(b.first_key + k) / group_] +=
+            mean[static_cast<size_t>(i * b.keys + k)];
   } else {
     std::vector<float> scratch(static_cast<size_t>(gemm_scratch_floats(best_kernels())));
     const Strided weights(mean.data(), b.queries, b.keys, b.keys);
-    const Strided before(rollout_row(b.layer - 1, b.first_key), b.keys, length, length);
-    gemm(best_kernels(), weights, before, {rollout_row(b.layer, b.first_query), length},
+    const Strided before(rollout_row(b.layer - 1, b.first_key), b.keys, groups, groups);
+    gemm(best_kernels(), weights, before, {rollout_row(b.layer, b.first_query), groups},
          Into::kOverwrite, scratch.data());
   }
   for (int64_t query = b.first_query; query < b.first_query + b.queries; ++query) {
     float* row = rollout_row(b.layer, query);
-    for (int64_t k = 0; k < length; ++k) {
+    for (int64_t g = 0; g < groups; ++g) {
       const float own =
-          b.layer == 0 ? (k == query ? 1.0f : 0.0f) : rollout_row(b.layer - 1, query)[k];
-      row[k] = (row[k] + own) / 2;
+          b.layer == 0 ? (g == query / group_ ? 1.0f : 0.0f) : rollout_row(b.layer - 1, query)[g];
+      row[g] = (row[g] + own) / 2;
     }
-    sums.sources += std::exp(entropy_of(row, query + 1));
+    sums.sources += std::exp(entropy_of(row, query / group_ + 1));
     sums.rows += 1;
   }
 }
@@ -178,7 +183,7 @@ void Study::see(const PatternBlock& b, size_t slot) {
     draw(b, head);
   }
   add_similarity(b, sums);
-  if (!rollout_.empty()) roll_out(b, sums);
+  roll_out(b, sums);
   if (file_) file_->take(b, slot);
 }
 
@@ -207,9 +212,8 @@ void Study::fill(AttentionStudy& result) const {
     if (sums.rows > 0) of_layer.rollout_sources = sums.sources / sums.rows;
     result.layers.push_back(of_layer);
   }
-  if (rollout_.empty()) return;
-  const auto last = rollout_.end() - length();
-  result.rollout.assign(last, rollout_.end());
+  result.rollout.assign(rollout_.end() - groups(), rollout_.end());
+  result.rollout_group = group_;
 }
 
 }  // namespace

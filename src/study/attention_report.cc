@@ -51,10 +51,14 @@ std::vector<HeatMap> heat_maps(const AttentionStudy& study) {
                [](auto& h) { return h.effective_keys; }),
       heat_map(study, "Weight on the first token", [](auto& h) { return h.sink; }),
       heat_map(study, "Weight on the token before", [](auto& h) { return h.previous; }),
+      heat_map(study, "Weight on the token itself", [](auto& h) { return h.self; }),
       heat_map(study, "Mean distance, tokens", [](auto& h) { return h.distance; })};
-  if (any_repeats(study))
+  if (any_repeats(study)) {
+    maps.push_back(heat_map(study, "Weight on the same token before",
+                            [](auto& h) { return h.duplicate.value_or(kNothing); }));
     maps.push_back(heat_map(study, "Induction: weight on what came after the same token before",
                             [](auto& h) { return h.induction.value_or(kNothing); }));
+  }
   return maps;
 }
 
@@ -81,13 +85,27 @@ Chart distance_chart(const AttentionStudy& study) {
   return chart;
 }
 
+using LayerFigure = std::optional<double> LayerAttention::*;
+
 Chart layer_chart(const AttentionStudy& study, const std::string& title, const std::string& y,
-                  auto&& value) {
-  Chart chart{.title = title, .x_title = "layer", .y_title = y, .series = {{.name = y}}};
-  for (const LayerAttention& layer : study.layers)
-    if (const std::optional<double> v = value(layer))
-      chart.series[0].points.emplace_back(layer.layer, *v);
+                  const std::vector<std::pair<std::string, LayerFigure>>& figures) {
+  Chart chart{.title = title, .x_title = "layer", .y_title = y};
+  for (const auto& [name, figure] : figures) {
+    Chart::Series series{.name = name};
+    for (const LayerAttention& layer : study.layers)
+      if (const std::optional<double>& value = layer.*figure)
+        series.points.emplace_back(layer.layer, *value);
+    if (!series.points.empty()) chart.series.push_back(std::move(series));
+  }
   return chart;
+}
+
+// Grouped-query attention: whether heads that share keys and values look at more of the same.
+Chart similarity_chart(const AttentionStudy& study) {
+  return layer_chart(study, "How alike the heads of a layer are", "mean cosine of their weights",
+                     {{"all heads", &LayerAttention::similarity},
+                      {"that share keys and values", &LayerAttention::shared_similarity},
+                      {"that do not", &LayerAttention::other_similarity}});
 }
 
 std::string patterns_html(const AttentionStudy& study, const Engine& engine) {
@@ -119,12 +137,19 @@ std::string patterns_html(const AttentionStudy& study, const Engine& engine) {
 
 std::string rollout_html(const AttentionStudy& study, const Engine& engine) {
   std::vector<TintedToken> tokens;
-  for (size_t i = 0; i < study.tokens.size(); ++i)
-    tokens.push_back({.text = text_of(engine, study.tokens[i]),
-                      .strength = study.rollout[i],
-                      .says = fmt::format("{:.2f} %", 100 * study.rollout[i])});
-  return "<p>Attention rollout: what the last position's stream is made of after all layers, if "
-         "each layer's output is half the position itself and half what its heads look at.</p>\n" +
+  const int64_t group = study.rollout_group;
+  for (size_t i = 0; i < study.tokens.size(); ++i) {
+    const double share = study.rollout[i / static_cast<size_t>(group)];
+    tokens.push_back(
+        {.text = text_of(engine, study.tokens[i]),
+         .strength = share,
+         .says = fmt::format("{:.2f} %{}", 100 * share, group > 1 ? ", its group's" : "")});
+  }
+  return fmt::format(
+             "<p>Attention rollout: what the last position's stream is made of after all layers, "
+             "if each layer's output is half the position itself and half what its heads look "
+             "at{}.</p>\n",
+             group > 1 ? fmt::format("; of {} neighbouring tokens together", group) : "") +
          tinted_text(tokens);
 }
 
@@ -161,9 +186,13 @@ nlohmann::ordered_json to_json(const AttentionStudy& study) {
                       {"shared_similarity", optional_json(layer.shared_similarity)},
                       {"other_similarity", optional_json(layer.other_similarity)},
                       {"rollout_sources", optional_json(layer.rollout_sources)}});
-  return {
-      {"tokens", study.tokens}, {"seconds", study.seconds}, {"look_seconds", study.look_seconds},
-      {"heads", heads},         {"layers", layers},         {"rollout", study.rollout}};
+  return {{"tokens", study.tokens},
+          {"seconds", study.seconds},
+          {"look_seconds", study.look_seconds},
+          {"heads", heads},
+          {"layers", layers},
+          {"rollout", study.rollout},
+          {"rollout_group", study.rollout_group}};
 }
 
 Report attention_report(const AttentionStudy& study, const Engine& engine) {
@@ -176,18 +205,16 @@ Report attention_report(const AttentionStudy& study, const Engine& engine) {
        fmt::format("{} in each, {} of keys and values", engine.config().num_attention_heads,
                    engine.config().num_key_value_heads)},
       {"time", fmt::format("{:.2f} s, of them {:.2f} to look", study.seconds, study.look_seconds)}};
+  const std::string sources =
+      study.rollout_group == 1 ? "tokens" : fmt::format("groups of {} tokens", study.rollout_group);
   report.charts = {
-      distance_chart(study),
-      layer_chart(study, "How alike the heads of a layer are", "mean cosine of their weights",
-                  [](auto& layer) { return layer.similarity; })};
-  if (!study.rollout.empty())
-    report.charts.push_back(layer_chart(study, "How many tokens a position's stream is made of",
-                                        "effective tokens, by rollout",
-                                        [](auto& layer) { return layer.rollout_sources; }));
+      distance_chart(study), similarity_chart(study),
+      layer_chart(study, fmt::format("How many {} a position's stream is made of", sources),
+                  fmt::format("effective {}, by rollout", sources),
+                  {{"by rollout", &LayerAttention::rollout_sources}})};
   report.heat_maps = heat_maps(study);
   report.sections.push_back({"Weights of every head", patterns_html(study, engine)});
-  if (!study.rollout.empty())
-    report.sections.push_back({"What reaches the last token", rollout_html(study, engine)});
+  report.sections.push_back({"What reaches the last token", rollout_html(study, engine)});
   report.style = assets::kStudyCss;
   report.notes = {
       "Figures are means over the queries of the text but the first; docs/study.md defines them. "

@@ -144,40 +144,56 @@ TEST(AttentionStudy, FiguresAreWhatTheyAreDefinedAs) {
   }
 }
 
-TEST(AttentionStudy, RolloutIsTheProductOfLayers) {
-  const auto engine = Engine::load(kTiny, {.compute = Compute::kExact, .threads = 2});
-  const Config& config = engine->config();
-  std::vector<Token> ids = {2};
-  for (int i = 0; i < 100; ++i) ids.push_back(300 + i * 7 % 90);
-  const auto n = static_cast<size_t>(std::ssize(ids));
-  const auto all = patterns_of(engine, ids, ids.size());
+// The rollout by its definition: a row of tokens for each position, after each layer.
+std::vector<std::vector<double>> rollout_of(const std::vector<std::vector<float>>& all, size_t n,
+                                            size_t heads) {
   std::vector<double> r(n * n), next(n * n);
   for (size_t i = 0; i < n; ++i) r[i * n + i] = 1;
-  const AttentionStudy study = study_attention(engine, ids);
-  for (size_t layer = 0; layer < all.size(); ++layer) {
-    const auto heads = static_cast<size_t>(config.num_attention_heads);
-    double sources = 0;
-    for (size_t i = 0; i < n; ++i) {
+  std::vector<std::vector<double>> layers;
+  for (const std::vector<float>& weights : all) {
+    for (size_t i = 0; i < n; ++i)
       for (size_t j = 0; j < n; ++j) {
         double sum = 0;
         for (size_t k = 0; k <= i; ++k) {
           double mean = 0;
-          for (size_t h = 0; h < heads; ++h) mean += double{all[layer][(h * n + i) * n + k]};
+          for (size_t h = 0; h < heads; ++h) mean += double{weights[(h * n + i) * n + k]};
           sum += mean / static_cast<double>(heads) * r[k * n + j];
         }
         next[i * n + j] = (r[i * n + j] + sum) / 2;
       }
-      double entropy = 0;
-      for (size_t j = 0; j < n; ++j)
-        if (next[i * n + j] > 0) entropy -= next[i * n + j] * std::log(next[i * n + j]);
-      sources += std::exp(entropy);
-    }
-    r = next;
-    ASSERT_TRUE(study.layers[layer].rollout_sources);
-    EXPECT_NEAR(*study.layers[layer].rollout_sources, sources / static_cast<double>(n), 1e-3);
+    layers.push_back(r = next);
   }
-  ASSERT_EQ(study.rollout.size(), n);
-  for (size_t j = 0; j < n; ++j) EXPECT_NEAR(study.rollout[j], r[(n - 1) * n + j], 1e-5);
+  return layers;
+}
+
+TEST(AttentionStudy, RolloutIsTheProductOfLayersAlsoOfGroupsOfTokens) {
+  const auto engine = Engine::load(kTiny, {.compute = Compute::kExact, .threads = 2});
+  std::vector<Token> ids = {2};
+  for (int i = 0; i < 100; ++i) ids.push_back(300 + i * 7 % 90);
+  const auto n = static_cast<size_t>(std::ssize(ids));
+  const auto layers = rollout_of(patterns_of(engine, ids, ids.size()), n,
+                                 static_cast<size_t>(engine->config().num_attention_heads));
+  for (const auto& [most, group] : {std::pair{1024, 1}, {101, 1}, {30, 16}}) {
+    const AttentionStudy study = study_attention(engine, ids, {.rollout_tokens = most});
+    ASSERT_EQ(study.rollout_group, group);
+    const auto size = static_cast<size_t>(group), groups = (n + size - 1) / size;
+    ASSERT_EQ(study.rollout.size(), groups);
+    std::vector<double> shares;
+    for (size_t layer = 0; layer < layers.size(); ++layer) {
+      double sources = 0;
+      for (size_t i = 0; i < n; ++i) {
+        shares.assign(groups, 0);
+        for (size_t j = 0; j < n; ++j) shares[j / size] += layers[layer][i * n + j];
+        double entropy = 0;
+        for (const double share : shares)
+          if (share > 0) entropy -= share * std::log(share);
+        sources += std::exp(entropy);
+      }
+      ASSERT_TRUE(study.layers[layer].rollout_sources);
+      EXPECT_NEAR(*study.layers[layer].rollout_sources, sources / static_cast<double>(n), 1e-3);
+    }
+    for (size_t g = 0; g < groups; ++g) EXPECT_NEAR(study.rollout[g], shares[g], 1e-5);
+  }
 }
 
 TEST(AttentionStudy, ThreadsChangeNoBit) {
