@@ -59,6 +59,12 @@ void check_same_shapes(const Engine& a, const Engine& b) {
     const std::string left = shown(of_a, name), right = shown(of_b, name);
     if (left != right) faults.push_back(fmt::format("{}: {} and {}", name, left, right));
   }
+  const auto layout = [](const Config& c) {  // which the shapes of matrices need not tell
+    return fmt::format("{} heads of {}, {} of keys and values", c.num_attention_heads, c.head_dim,
+                       c.num_key_value_heads);
+  };
+  if (const std::string left = layout(a.config()), right = layout(b.config()); left != right)
+    faults.insert(faults.begin(), fmt::format("{} and {}", left, right));
   if (faults.empty()) return;
   const size_t left_out = faults.size() - std::min(faults.size(), kNamed);
   faults.resize(std::min(faults.size(), kNamed));

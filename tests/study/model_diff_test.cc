@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/scratch_folder.h"
+#include "io/output_file.h"
 
 namespace lapidary {
 namespace {
@@ -200,6 +201,17 @@ TEST(ModelDiff, RefusesOtherShapesByName) {
         << message;
     EXPECT_NE(message.find("more"), std::string::npos) << message;
   }
+  // Matrices of the same shapes, which are cut into heads otherwise.
+  const ScratchFolder folder;
+  const fs::path other = folder.path() / "other";
+  fs::copy(kGolden / "gemma2-gqa", other);
+  Json config = read_json_file(other / "config.json");
+  config.update({{"num_attention_heads", 8}, {"num_key_value_heads", 2}, {"head_dim", 8}});
+  write_file(other / "config.json", config.dump());
+  EXPECT_NE(what([&] {
+              diff_text(a, exact(other), golden_ids());
+            }).find("4 heads of 16, 1 of keys and values and 8 heads of 8, 2"),
+            std::string::npos);
   EXPECT_NE(what([&] { diff_text(a, a, std::vector<Token>{2}); }).find("at least two"),
             std::string::npos);
 }
