@@ -67,6 +67,7 @@ struct Intervention {
   ModelPoint at;
   Kind kind = Kind::kReplace;
   int64_t width = 0;      // columns of the point
+  int64_t heads = 0;      // that they belong to, where it has some
   int64_t first_col = 0;  // of those that change: a head's, say
   int64_t cols = 0;
   // Of those columns: [T, cols] for the first T tokens, or a row for every token.
@@ -90,13 +91,14 @@ Tap intervening(std::vector<Intervention> changes);
 
 // What a tap that changes things does to a text.
 struct Effect {
-  int64_t predicted = 0;             // tokens, all but the first
-  double nll_before = 0;             // mean of -ln p(token | those before), nats
-  double nll_after = 0;              // with the tap
-  double kld = 0;                    // mean over the predictions of sum of p ln(p / p with the tap)
-  double top1 = 0;                   // share of predictions whose likeliest token stays
-  std::vector<double> kld_by_token;  // [predicted]
-  std::vector<double> gain_by_token;  // [predicted] nll with the tap less that without
+  int64_t predicted = 0;  // tokens, all but the first
+  double nll_before = 0;  // mean of -ln p(token | those before), nats
+  double nll_after = 0;   // with the tap
+  double kld = 0;         // mean over the predictions of sum of p ln(p / p with the tap)
+  double top1 = 0;        // share of predictions whose likeliest token stays
+  double seconds_before = 0, seconds_after = 0;  // of reading the text without, and with the tap
+  std::vector<double> kld_by_token;              // [predicted]
+  std::vector<double> gain_by_token;             // [predicted] nll with the tap less that without
 };
 // Runs the text with the tap and without, some tokens in turn, so that at most 64 MiB of logits are
 // kept. Throws Error{kInput} for a text of fewer than two tokens and logits that are not finite,

@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "io/safetensors.h"
+#include "study/points.h"
 
 namespace lapidary {
 
@@ -18,8 +19,12 @@ namespace {
 std::vector<TensorDeclaration> declarations(const Config& config,
                                             std::span<const ModelPoint> points, int64_t tokens) {
   std::vector<TensorDeclaration> list;
-  for (const ModelPoint& p : points)
-    list.push_back({p.name(), DType::kF32, {tokens, p.point->cols(config)}});
+  for (const ModelPoint& p : points) {
+    const int64_t heads = heads_of(config, *p.point);
+    list.push_back({p.name(), DType::kF32,
+                    heads > 0 ? std::vector<int64_t>{tokens, heads, config.head_dim}
+                              : std::vector<int64_t>{tokens, p.point->cols(config)}});
+  }
   return list;
 }
 

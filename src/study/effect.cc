@@ -5,6 +5,7 @@
 #include "lapidary/activations.h"
 #include "lapidary/session.h"
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/statistics.h"
 #include "base/thread_pool.h"
@@ -35,10 +36,15 @@ Effect effect_of(const std::shared_ptr<const Engine>& engine, std::span<const To
   std::vector<double> nll_before, nll_after, same;
   for (size_t done = 0; done + 1 < tokens.size(); done += rows) {
     const auto part = tokens.subspan(done, std::min(rows, tokens.size() - 1 - done));
+    const Stopwatch plain_clock;
     before.score(part, [&](int64_t i, std::span<const float> logits) {
       std::ranges::copy(logits, kept.begin() + i * std::ssize(logits));
     });
+    effect.seconds_before += plain_clock.seconds();
+    const Stopwatch changed_clock;
+    double comparing = 0;  // which is no work of the tap's
     after.score(part, [&](int64_t i, std::span<const float> logits) {
+      const Stopwatch comparison;
       const auto at = static_cast<size_t>(i);
       const std::span<const float> plain(kept.data() + at * vocabulary, vocabulary);
       const RowComparison row = compare_rows(plain, logits, pool);
@@ -51,7 +57,9 @@ Effect effect_of(const std::shared_ptr<const Engine>& engine, std::span<const To
       same.push_back(row.top_a == row.top_b ? 1 : 0);
       effect.kld_by_token.push_back(row.kld);
       effect.gain_by_token.push_back(nll_after.back() - nll_before.back());
+      comparing += comparison.seconds();
     });
+    effect.seconds_after += changed_clock.seconds() - comparing;
     watch.report(static_cast<int64_t>(done + part.size()), std::ssize(tokens) - 1);
     watch.throw_if_stopped();
   }

@@ -13,9 +13,23 @@ namespace {
 
 // Row `row` of the change's columns.
 void read_row(const TensorView& tensor, int64_t row, const Intervention& change, float* out) {
-  const int64_t width = tensor.shape.back();
+  const int64_t first = row * change.width + change.first_col;
   for (int64_t i = 0; i < change.cols; ++i)
-    out[i] = float_at(tensor.bytes.data(), tensor.dtype, row * width + change.first_col + i);
+    out[i] = float_at(tensor.bytes.data(), tensor.dtype, first + i);
+}
+
+// Of [rows, width], or of one row alone, [width]; the width may be [heads, width of one]. 0 for
+// another shape.
+int64_t rows_of(std::span<const int64_t> shape, const Intervention& change) {
+  if (!shape.empty() && shape.back() == change.width)
+    shape = shape.first(shape.size() - 1);
+  else if (change.heads > 0 && shape.size() > 1 && shape[shape.size() - 2] == change.heads &&
+           shape.back() * change.heads == change.width)
+    shape = shape.first(shape.size() - 2);
+  else
+    return 0;
+  if (shape.empty()) return 1;
+  return shape.size() == 1 ? shape[0] : 0;
 }
 
 std::vector<float> mean_of_rows(const std::vector<float>& values, int64_t cols) {
@@ -52,11 +66,11 @@ void read_change(Intervention& change, const SafetensorsFile& file, bool mean) {
     fail("{}: tensor {}: {}", file.path().string(), name, problem);
   };
   if (!is_float(tensor->dtype)) complain("expected floats");
-  const auto& shape = tensor->shape;
-  if (shape.empty() || shape.size() > 2 || shape.back() != change.width || shape.front() == 0)
-    complain(fmt::format("shape {}, expected [tokens, {}] or [{}]", shape_string(shape),
-                         change.width, change.width));
-  const int64_t rows = shape.size() == 2 ? shape[0] : 1;
+  const int64_t rows = rows_of(tensor->shape, change);
+  if (rows < 1)
+    complain(fmt::format("shape {}, expected [tokens, {}] or [{}]{}", shape_string(tensor->shape),
+                         change.width, change.width,
+                         change.heads > 0 ? fmt::format(", or {} heads apart", change.heads) : ""));
   change.values.resize(static_cast<size_t>(rows * change.cols));
   for (int64_t row = 0; row < rows; ++row)
     read_row(*tensor, row, change, change.values.data() + row * change.cols);

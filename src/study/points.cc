@@ -1,4 +1,6 @@
 // Which points of a model are meant.
+#include "study/points.h"
+
 #include <algorithm>
 #include <charconv>
 #include <fnmatch.h>
@@ -29,7 +31,8 @@ bool matches(const std::string& name, const std::string& pattern) {
   return ::fnmatch(pattern.c_str(), name.c_str(), FNM_NOESCAPE) == 0;
 }
 
-// Of what the columns are made of: the heads of queries, of keys and values; 0 of what has none.
+}  // namespace
+
 int64_t heads_of(const Config& config, const TapPoint& point) {
   switch (point.width) {
     case TapPoint::Width::kQueries:
@@ -40,8 +43,6 @@ int64_t heads_of(const Config& config, const TapPoint& point) {
       return 0;
   }
 }
-
-}  // namespace
 
 std::vector<ModelPoint> find_points(const Config& config, std::span<const std::string> patterns) {
   const std::vector<ModelPoint> all = all_points(config);
@@ -70,10 +71,11 @@ std::vector<Intervention> find_interventions(const Config& config, const std::st
   }
   std::vector<Intervention> list;
   for (const ModelPoint& p : find_points(config, {&pattern, 1})) {
-    Intervention change{.at = p, .width = p.point->cols(config)};
+    const int64_t heads = heads_of(config, *p.point);
+    Intervention change{.at = p, .width = p.point->cols(config), .heads = heads};
     change.cols = change.width;
     if (head >= 0) {
-      const int64_t heads = heads_of(config, *p.point);
+      if (heads == 0) fail_usage("{}: {} has no heads", text, p.name());
       if (head >= heads) fail_usage("{}: {} has {} heads, counted from 0", text, p.name(), heads);
       change.cols = config.head_dim;
       change.first_col = head * config.head_dim;

@@ -212,7 +212,7 @@ TEST(Interventions, SayWhatIsWrong) {
     return error_of([&] { find_interventions(c, text); });
   };
   EXPECT_NE(heads("blocks.0.attn.hook_z:64").find("heads, counted from 0"), std::string::npos);
-  EXPECT_NE(heads("blocks.0.hook_resid_post:0").find("has 0 heads"), std::string::npos);
+  EXPECT_NE(heads("blocks.0.hook_resid_post:0").find("has no heads"), std::string::npos);
   EXPECT_NE(heads("blocks.0.attn.hook_k:2").find("has 2 heads"), std::string::npos);
   EXPECT_NE(heads("blocks.0.attn.hook_z:x").find("number of a head"), std::string::npos);
 
