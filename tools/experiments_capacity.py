@@ -19,7 +19,7 @@ def sizes(result: dict) -> str:
     for s in result["sizes"]:
         plateau = [name for name, reached in (("data", s["data_plateau"]), ("training", s["training_plateau"])) if reached]
         rows.append([f"{s['parameters']:,}", f"{s['capacity_bits']:,.0f}", f"{s['bits_per_parameter']:.3f}",
-                     f"{100 * s['gain_of_data']:+.1f} %" if len(result["options"]["loads"]) > 1 else "", f"{100 * s['gain_of_training']:+.1f} %",
+                     "" if s["gain_of_data"] is None else f"{100 * s['gain_of_data']:+.1f} %", f"{100 * s['gain_of_training']:+.1f} %",
                      ", ".join(plateau) or "none"])
     return table(["parameters", "capacity, bits", "per parameter", "gain of data", "gain of training", "plateau over"], rows)
 

@@ -47,8 +47,9 @@ def findings(size: dict) -> str:
                      f"{what} pass the capacity at {size['runs'][size[key]]['sequences']} sequences.")
     most = size["runs"][size["most_memorized"]]
     lines.append(f"Most is memorised at {at(size, size['most_memorized'])}: {most['memorized_bits_per_parameter']:.2f} bits per parameter.")
-    lines.append(f"Training for all steps brought {100 * size['gain_of_training']:+.1f} % of memorised bits over half of them at "
-                 f"{size['half']['sequences']} sequences: {'a plateau' if size['training_plateau'] else 'no plateau'}.")
+    if size["gain_of_training"] is not None:
+        lines.append(f"Training for all steps brought {100 * size['gain_of_training']:+.1f} % of memorised bits over half of them at "
+                     f"{size['half']['sequences']} sequences: {'a plateau' if size['training_plateau'] else 'no plateau'}.")
     return "\n".join(f"* {line}" for line in lines)
 
 

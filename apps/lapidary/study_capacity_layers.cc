@@ -63,7 +63,7 @@ std::string summary(const LayerCapacityStudy& study) {
                         layer_name(r), r.parameters, r.memorized_bits,
                         100 * r.memorized_bits / r.data_bits, r.bits_per_parameter(),
                         r.control_bits, r.loss, r.seconds);
-  return text;
+  return text + kLowerBound + "\n";
 }
 
 int run(const Options& o) {

@@ -59,10 +59,12 @@ struct CapacityRun {
 struct CapacityOfSize {
   int64_t parameters = 0;
   double capacity_bits = 0;  // the most that a run of this size holds
-  // How much more the largest data set brings than the one before, as a share, and training on it
-  // for as long as was done than half as long.
-  double gain_of_data = 0, gain_of_training = 0;
-  bool data_plateau = false, training_plateau = false;  // whether those were found, and are small
+  // How much more the largest data set brings than the one before, as a share, where there is one,
+  // and training on it for as long as was done than half as long.
+  std::optional<double> gain_of_data = {};
+  double gain_of_training = 0;
+  // Whether those were found, and are small; of data, that grew enough to tell.
+  bool data_plateau = false, training_plateau = false;
   double bits_per_parameter() const { return capacity_bits / static_cast<double>(parameters); }
 };
 

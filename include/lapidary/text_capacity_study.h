@@ -98,9 +98,10 @@ struct TextCapacityOfSize {
   std::optional<size_t> data_pass = {};       // first whose data_bits are above the capacity
   std::optional<size_t> reference_pass = {};  // first whose reference_bits are
   size_t most_memorized = 0;  // of its data together, without what as many held out ones have
-  // What training for all the steps brings over half of them, in memorised bits, as a share.
-  double gain_of_training = 0;
-  bool training_plateau = false;  // whether that is small
+  // What training for all the steps brings over half of them, in memorised bits, as a share; unset
+  // where `half` is of all the text: the reference memorises nothing, by what it is.
+  std::optional<double> gain_of_training = {};
+  bool training_plateau = false;  // whether that is there, and small
 };
 
 struct TextCapacityStudy {

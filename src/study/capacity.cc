@@ -130,6 +130,11 @@ std::vector<CapacityRun> Study::run(const std::vector<Cell>& cells) {
   return runs;
 }
 
+// Whether data that brings no more can mean that no more is held: it must have grown.
+bool shows_plateau(const CapacityRun& before, const CapacityRun& after) {
+  return after.data_bits >= 1.1 * before.data_bits;
+}
+
 // `runs` are of one size, by load; `half` has the last one's data.
 CapacityOfSize capacity_of(std::span<const CapacityRun> runs, const CapacityRun& half) {
   const CapacityRun& best = *std::ranges::max_element(runs, {}, &CapacityRun::memorized_bits);
@@ -137,8 +142,9 @@ CapacityOfSize capacity_of(std::span<const CapacityRun> runs, const CapacityRun&
   size.gain_of_training = gain(runs.back().memorized_bits, half.memorized_bits);
   size.training_plateau = size.gain_of_training < kPlateauGain;
   if (runs.size() > 1) {
-    size.gain_of_data = gain(runs.back().memorized_bits, runs[runs.size() - 2].memorized_bits);
-    size.data_plateau = size.gain_of_data < kPlateauGain;
+    const CapacityRun& before = runs[runs.size() - 2];
+    size.gain_of_data = gain(runs.back().memorized_bits, before.memorized_bits);
+    size.data_plateau = *size.gain_of_data < kPlateauGain && shows_plateau(before, runs.back());
   }
   return size;
 }

@@ -39,7 +39,8 @@ OrderedJson to_json(const CapacityStudy& study) {
     sizes.push_back({{"parameters", size.parameters},
                      {"capacity_bits", size.capacity_bits},
                      {"bits_per_parameter", size.bits_per_parameter()},
-                     {"gain_of_data", size.gain_of_data},
+                     {"gain_of_data",
+                      size.gain_of_data ? OrderedJson(*size.gain_of_data) : OrderedJson(nullptr)},
                      {"gain_of_training", size.gain_of_training},
                      {"data_plateau", size.data_plateau},
                      {"training_plateau", size.training_plateau}});

@@ -86,14 +86,16 @@ std::string plateaus(const CapacityStudy& study) {
 std::vector<std::string> capacity_remarks(const CapacityStudy& study) {
   std::vector<std::string> remarks;
   for (const CapacityOfSize& size : study.sizes) {
-    if (study.options.loads.size() == 1)
+    if (!size.gain_of_data)
       remarks.push_back(fmt::format(
           "{} parameters: one data set alone does not show a plateau over data", size.parameters));
     else if (!size.data_plateau)
       remarks.push_back(fmt::format(
           "{} parameters: no plateau over data, the largest set brings {:+.1f} % over the one "
-          "before; larger sets may bring more",
-          size.parameters, 100 * size.gain_of_data));
+          "before{}",
+          size.parameters, 100 * *size.gain_of_data,
+          *size.gain_of_data < kPlateauGain ? ", which is too near to it to show one"
+                                            : "; larger sets may bring more"));
     if (!size.training_plateau)
       remarks.push_back(fmt::format(
           "{} parameters: no plateau over training, which brought {:+.1f} % over half as long; "

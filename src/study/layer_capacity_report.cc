@@ -78,7 +78,7 @@ Report layer_capacity_report(const LayerCapacityStudy& study) {
           [](const Run& r) { return r.bits_per_parameter(); },
           [](const Run& r) { return r.control_bits / static_cast<double>(r.parameters); })};
   report.table = table(study);
-  report.notes = {"docs/study.md defines the figures."};
+  report.notes = {kLowerBound, "docs/study.md defines the figures."};
   report.records = to_json(study)["runs"];
   return report;
 }

@@ -222,10 +222,12 @@ TextCapacityOfSize Study::of_size(size_t size) const {
            (1 - run.test_memorized_bits / std::max(run.memorized_bits, 1e-9));
   });
   found.most_memorized = static_cast<size_t>(most - found.runs.begin());
-  const auto whole =
-      std::ranges::find(found.runs, found.half.sequences, &TextCapacityRun::sequences);
-  found.gain_of_training = gain(whole->memorized_bits, found.half.memorized_bits);
-  found.training_plateau = found.gain_of_training < kPlateauGain;
+  if (found.half.sequences < all()) {
+    const auto whole =
+        std::ranges::find(found.runs, found.half.sequences, &TextCapacityRun::sequences);
+    found.gain_of_training = gain(whole->memorized_bits, found.half.memorized_bits);
+    found.training_plateau = *found.gain_of_training < kPlateauGain;
+  }
   return found;
 }
 

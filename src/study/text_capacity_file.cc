@@ -38,7 +38,8 @@ OrderedJson size_json(const TextCapacityOfSize& size) {
           {"data_pass", place(size.data_pass)},
           {"reference_pass", place(size.reference_pass)},
           {"most_memorized", size.most_memorized},
-          {"gain_of_training", size.gain_of_training},
+          {"gain_of_training",
+           size.gain_of_training ? OrderedJson(*size.gain_of_training) : OrderedJson(nullptr)},
           {"training_plateau", size.training_plateau},
           {"runs", runs},
           {"half", to_json(size.half)}};

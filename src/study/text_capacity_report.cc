@@ -138,11 +138,14 @@ std::vector<std::string> text_capacity_findings(const TextCapacityStudy& study) 
     const Run& most = size.runs[size.most_memorized];
     add(fmt::format("most is memorised, {:.2f} bits per parameter, at {}",
                     most.memorized_bits_per_parameter(), at(size, size.most_memorized)));
-    if (!size.training_plateau)
+    if (!size.gain_of_training)
+      add("a plateau over training was not looked for: the amount next to the capacity is all of "
+          "the text, the reference");
+    else if (!size.training_plateau)
       add(
           fmt::format("no plateau over training: at {} sequences all steps brought {:+.1f} % of "
                       "memorised bits over half of them",
-                      size.half.sequences, 100 * size.gain_of_training));
+                      size.half.sequences, 100 * *size.gain_of_training));
   }
   return findings;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -27,7 +28,14 @@ double gain(double more, double less) {
 void begin_study(const fs::path& folder, const OrderedJson& options,
                  std::initializer_list<std::string_view> free) {
   const fs::path file = folder / "options.json";
-  if (fs::exists(file)) {
+  if (!fs::exists(file)) {
+    std::error_code error;  // of a folder that cannot be read, or is none: making it says why
+    if (fs::exists(folder, error) && !fs::is_empty(folder, error) && !error)
+      throw Error(
+          ErrorKind::kUsage,
+          fmt::format("{} is there already, and was not begun by this study", folder.string()),
+          "name another with -o");
+  } else {
     const OrderedJson before = read_ordered_json_file(file);
     for (const auto& [key, value] : options.items())
       if (std::ranges::find(free, key) == free.end() && before.value(key, OrderedJson()) != value)
@@ -46,6 +54,10 @@ void check_recipe(const CapacityRecipe& recipe, int64_t length) {
   if (recipe.length < length)
     fail_usage("--length: {} given, expected {} or more", recipe.length, length);
   if (recipe.batch < 1) fail_usage("--batch-size: {} given, expected 1 or more", recipe.batch);
+  if (!(recipe.learning_rate > 0 && std::isfinite(recipe.learning_rate)))
+    fail_usage("--lr: {} given, expected more than 0", recipe.learning_rate);
+  if (!(recipe.weight_decay >= 0 && std::isfinite(recipe.weight_decay)))
+    fail_usage("--weight-decay: {} given, expected 0 or more", recipe.weight_decay);
 }
 
 void put_recipe(OrderedJson& options, const CapacityRecipe& recipe) {

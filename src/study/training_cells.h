@@ -29,7 +29,8 @@ constexpr double kPlateauGain = 0.03;
 double gain(double more, double less);
 
 // Makes the folder, and writes the options to its options.json. Throws Error{kInput} where it was
-// begun with others, `free` ones aside, Error{kResource} where it cannot be made.
+// begun with others, `free` ones aside, Error{kUsage} where it has something else in it,
+// Error{kResource} where it cannot be made.
 void begin_study(const std::filesystem::path& folder, const OrderedJson& options,
                  std::initializer_list<std::string_view> free);
 

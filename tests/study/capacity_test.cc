@@ -1,6 +1,7 @@
 // Small models that learn random tokens by heart.
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <set>
 #include <stop_token>
 
@@ -11,6 +12,7 @@
 
 #include "base/scratch_folder.h"
 #include "gemma/load.h"
+#include "io/output_file.h"
 #include "study/capacity_file.h"
 #include "study/capacity_report.h"
 
@@ -75,6 +77,39 @@ TEST(Capacity, SaysWhereNoPlateauWasReached) {
             std::string::npos);
   study.sizes[0].data_plateau = true;
   EXPECT_TRUE(capacity_remarks(study).empty());
+}
+
+TEST(Capacity, DataThatHardlyGrewShowsNoPlateau) {
+  const ScratchFolder folder;
+  CapacityOptions options = toy(folder.path());
+  options.loads = {0.08, 0.0801};  // as many sequences
+  const CapacityStudy study = study_capacity(options);
+  EXPECT_EQ(study.sizes.at(0).gain_of_data, 0);
+  EXPECT_FALSE(study.sizes[0].data_plateau);
+  EXPECT_NE(capacity_remarks(study).at(0).find("too near"), std::string::npos);
+}
+
+TEST(Capacity, OfOneLoadHasNoGainOfData) {
+  CapacityStudy study;
+  study.sizes = {{.parameters = 7, .training_plateau = true}};
+  EXPECT_TRUE(to_json(study)["sizes"][0]["gain_of_data"].is_null());
+  EXPECT_NE(capacity_remarks(study).at(0).find("one data set alone"), std::string::npos);
+}
+
+TEST(Capacity, RefusesAFolderOfSomethingElse) {
+  const ScratchFolder folder;
+  write_file(folder.path() / "report.html", "somebody's");
+  EXPECT_THROW(study_capacity(toy(folder.path())), Error);
+}
+
+TEST(Capacity, RefusesARateBeforeTheFolderIsBegun) {
+  const ScratchFolder folder;
+  CapacityOptions options = toy(folder.path() / "new");
+  for (const double rate : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
+    options.recipe.learning_rate = rate;
+    EXPECT_THROW(study_capacity(options), Error) << rate;
+  }
+  EXPECT_FALSE(std::filesystem::exists(options.folder));
 }
 
 TEST(Capacity, GoesOnWhereItWasStoppedAndDoesNotDependOnThreads) {

@@ -216,12 +216,15 @@ TEST(TextCapacityFindings, SayWhatWasNotSeen) {
                          .capacity_bits = 25,
                          .runs = {{.sequences = 3}},
                          .half = {.sequences = 3},
+                         .gain_of_training = 0.01,
                          .training_plateau = true});
   const auto found = text_capacity_findings(study);
   ASSERT_EQ(found.size(), 4u);
   EXPECT_EQ(found[0].find("7 parameters: no double descent"), 0u);
   EXPECT_EQ(found[1].find("7 parameters: no grokking point"), 0u);
   EXPECT_NE(found[2].find("stay within the capacity"), std::string::npos);
+  study.sizes[0].gain_of_training.reset();
+  EXPECT_NE(text_capacity_findings(study).back().find("not looked for"), std::string::npos);
 }
 
 }  // namespace
