@@ -54,6 +54,7 @@ class Study {
                      pool_, Watch{{}, watch_.stop});
   }
   int64_t sampled(const Dataset& data) const { return std::min(o_.sample, data.size()); }
+  int64_t longest(const Dataset& data) const;  // of what is sampled, in tokens
   std::vector<SequenceMemory> measure(const Dataset& data);
   SequenceMemory measure(const Document& document);
 
@@ -88,6 +89,13 @@ std::vector<SequenceMemory> Study::measure(const Dataset& data) {
   return memories;
 }
 
+int64_t Study::longest(const Dataset& data) const {
+  int64_t tokens = 0;
+  for (int64_t i = 0; i < sampled(data); ++i)
+    tokens = std::max(tokens, std::ssize(data.read(i * data.size() / sampled(data)).tokens));
+  return tokens;
+}
+
 double nats_per_token(const SequenceMemory& m) {
   return m.model_nats / static_cast<double>(m.tokens);
 }
@@ -110,6 +118,8 @@ MemorizationStudy Study::run() {
     fail("{}: a vocabulary of {}, expected the {} of {}", reference_->folder().string(),
          reference_->config().vocab_size, vocabulary, model_->folder().string());
   const TrainingData data = open(o_.data), held_out = open(o_.held_out);
+  if (o_.prefix >= std::max(longest(*data.train), longest(*held_out.train)))
+    fail_usage("--prefix: {} given, and no sequence has a token after so many", o_.prefix);
   total_ = sampled(*data.train) + sampled(*held_out.train);
   MemorizationStudy study;
   study.members = measure(*data.train);

@@ -52,7 +52,7 @@ Membership infer_membership(std::span<const double> members, std::span<const dou
 }
 
 double expected_membership_f1(double bits_per_parameter) {
-  return 0.5 * (1 + 1.34 / (1 + std::exp(0.034 * (bits_per_parameter - 33.14))));
+  return std::min(1.0, 0.5 * (1 + 1.34 / (1 + std::exp(0.034 * (bits_per_parameter - 33.14)))));
 }
 
 }  // namespace lapidary
