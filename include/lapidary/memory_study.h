@@ -108,7 +108,7 @@ struct MemoryOptions {
   EngineOptions engine = {};
   int64_t prompt = 512;    // tokens, which mean nothing
   int64_t generated = 64;  // after them
-  int64_t context = 8192;  // the longest of the growth, at most what the model was made for
+  int64_t context = 0;     // the longest of the growth; 0: 8192, or what the model was made for
   std::vector<KvType> kv_types = {KvType::kF32, KvType::kBF16, KvType::kQ8, KvType::kQ4};
   // Also train this, with `model`, where given; a step in one micro-batch.
   std::optional<TrainOptions> training = {};

@@ -342,11 +342,14 @@ MemoryStudy study_memory(const MemoryOptions& options, const Watch& watch) {
     files = weight_files(model);
     config = model.config;
   }
+  const int64_t most = config.max_position_embeddings;
+  if (options.context > most)
+    fail("{} positions asked for, the model was made for {}", options.context, most);
+  const int64_t longest = options.context > 0 ? options.context : std::min<int64_t>(8192, most);
   for (const fs::path& file : files) study.file_bytes += static_cast<int64_t>(fs::file_size(file));
   study.cached_before = cached_bytes(files);
   measure_generation(options, files, watch, study);
   study.cached_after = cached_bytes(files);
-  const int64_t longest = std::min<int64_t>(options.context, config.max_position_embeddings);
   for (const KvType type : options.kv_types)
     study.growth.push_back(measure_growth(config, type, longest, Watch{{}, watch.stop}));
   if (options.training) {

@@ -158,6 +158,8 @@ std::string mib(int64_t bytes) {
 
 // Values of checkpoint_layers to try, those that compute least again first.
 std::vector<int> checkpoint_layers(const TrainOptions& o, int layers) {
+  if (o.checkpoint_layers > layers)
+    fail_usage("--checkpoint-layers: {} given, the model has {}", o.checkpoint_layers, layers);
   if (o.checkpoint_layers >= 0) return {o.checkpoint_layers};
   std::vector<int> counts = {0};
   for (int n = layers - 1; n > 0; --n) counts.push_back(n);
