@@ -1,7 +1,11 @@
 // lapidary tune: measures this machine and writes the settings that suit it.
 #include "lapidary/tune.h"
 
+#include <cerrno>
+#include <filesystem>
 #include <optional>
+#include <system_error>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -72,7 +76,8 @@ std::string text_of(const std::vector<TuneChoice>& choices) {
     if (choice.values.size() == 1) continue;
     text += fmt::format("{:<14} {}:", "", choice.measured);
     for (const TuneValue& v : choice.values)
-      text += fmt::format(" {} {:.1f}{}", v.value, v.median(), v.allowed ? "" : " (not chosen)");
+      text += fmt::format(" {} {:.1f}{}", v.value, v.median(),
+                          v.allowed ? "" : " (less exact, never chosen)");
     text += " tok/s\n";
   }
   return text;
@@ -88,12 +93,24 @@ fs::path model_of(const Options& o, std::optional<Staging>& staging, const Watch
   return staging->path() / kPreset;
 }
 
+// The folder of `file`, in which files can be made.
+void make_place(const fs::path& file) {
+  const fs::path folder = fs::absolute(file).parent_path();
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (!error && ::access(folder.c_str(), W_OK | X_OK) != 0)
+    error = {errno, std::generic_category()};
+  if (error)
+    throw Error(ErrorKind::kResource, fmt::format("{}: {}", folder.string(), error.message()));
+}
+
 int run(const Options& o) {
   apply(o.verbosity);
   const fs::path file = o.file.empty() ? settings_file() : fs::path(o.file);
   if (file.empty() && !o.dry_run)
     throw Error(ErrorKind::kUsage, "there is no HOME to write the settings to",
                 "name a file with -o, and give it to verbs by --settings");
+  if (!o.dry_run) make_place(file);  // before minutes of measuring
   std::optional<Staging> staging;
   const Interruption interruption;
   std::vector<TuneChoice> choices;
@@ -108,11 +125,6 @@ int run(const Options& o) {
   }
   const Json json = settings_json(choices, model);
   if (!o.dry_run) {
-    std::error_code error;
-    if (file.has_parent_path()) fs::create_directories(file.parent_path(), error);
-    if (error)
-      throw Error(ErrorKind::kResource,
-                  fmt::format("{}: {}", file.parent_path().string(), error.message()));
     write_file(file, json.dump(2) + "\n");
   }
   if (o.json)
