@@ -130,6 +130,7 @@ int run(const Options& o) {
   apply(o.verbosity);
   const auto list = wanted(o.names);
   if (o.commands && list.empty()) fail_usage("--commands: no experiment named");
+  if (o.list && !list.empty()) fail_usage("--list: it names all; NAME is for those to run");
   const bool terminal = ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
   if (list.empty() && (o.list || o.json || !terminal)) {
     print_list(o.json);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/system.h"
+#include "changes.h"
 #include "decoding.h"
 #include "verbs.h"
 
@@ -24,6 +25,7 @@ struct Options {
   std::optional<int64_t> tokens;
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  Changes changes;
   bool json = false;
 };
 
@@ -45,11 +47,14 @@ void setup(CLI::App& verb, Options& o) {
   verb.add_flag("--show-blocks", o.show_blocks,
                 "Show each block after each pass, on stderr (--decode set-block)")
       ->group("Decoding");
+  add_changes(verb, o.changes);
   add_model(verb, o.model);
   add_compute(verb, o.model);
   add_verbosity(verb, o.verbosity);
   verb.footer(
-      "The text goes on as it is, without a chat format; see lapidary chat for that.\n"
+      "The text goes on as it is, without a chat format; see lapidary chat for that. Changes are "
+      "made to activations at the points that lapidary study activations lists, of the prompt and "
+      "of what is made.\n"
       "\n"
       "Examples:\n"
       "  lapidary generate -p \"ROMEO:\" -n 80\n"
@@ -57,6 +62,7 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary generate -m 1b-4bit --adapter style --adapter facts:0.5 -p \"Dear\"\n"
       "  git diff | lapidary generate -m ~/models/gemma-3-4b-it -n -1 --stop END\n"
       "  lapidary generate -f report.txt --decode ngram --draft-max 12\n"
+      "  lapidary generate -p \"I think\" --add blocks.3.hook_resid_post=joy.safetensors:4\n"
       "  lapidary generate --ids 2,651,6037 -n 5 --temp 0 --json");
 }
 
@@ -82,6 +88,7 @@ int run(const Options& o) {
   options.stop = o.stop;
   options.ignore_eos = o.ignore_eos;
   Session session(engine, o.model.context);
+  session.set_tap(tap_of(o.changes, engine->config()));
   const int64_t room = std::max<int64_t>(session.context() - std::ssize(prompt), 0);
   options.max_tokens = o.tokens.value_or(std::min(kDefaultTokens, room));
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/fail.h"
+#include "base/text_hash.h"
 #include "io/output_file.h"
 #include "study_verbs.h"
 #include "verbs.h"
@@ -16,16 +17,19 @@ namespace lapidary::cli {
 namespace fs = std::filesystem;
 
 void add_study_output(CLI::App& verb, StudyOutput& output) {
-  verb.add_option("-o,--output", output.folder, "Folder for the page and the figures")
-      ->type_name("DIR")
-      ->group("Output")
-      ->capture_default_str();
+  output.named =
+      verb.add_option("-o,--output", output.folder, "Folder for the page and the figures")
+          ->type_name("DIR")
+          ->group("Output")
+          ->capture_default_str();
   verb.add_flag("--force", output.force, "Write to a folder that is there")->group("Output");
-  verb.add_flag("--json", output.json, "Print one JSON document instead")->group("Output");
+  verb.add_flag("--json", output.json,
+                "Print one JSON document; a folder is written where -o names it")
+      ->group("Output");
 }
 
 void check(const StudyOutput& output) {
-  if (output.json) return;
+  if (!output.writes()) return;
   std::error_code error;  // what cannot be asked about cannot be made either, which says why
   if (!output.force && fs::exists(output.folder, error))
     throw Error(ErrorKind::kUsage, fmt::format("{} is there already", output.folder),
@@ -38,9 +42,16 @@ void check(const StudyOutput& output) {
                 fmt::format("{}: {}", place.string(), std::generic_category().message(errno)));
 }
 
+Json subject_json(const Engine& engine, const std::vector<Token>& tokens) {
+  return {{"model", engine.folder().filename().string()},
+          {"fingerprint", fmt::format("{:016x}", engine.fingerprint())},
+          {"text_hash", fmt::format("{:016x}", hash_tokens(0, tokens))}};
+}
+
 void write_study(const StudyOutput& output, const char* name, const Json& figures,
                  const Report& report, const std::string& summary) {
-  if (output.json) return out_json(figures);
+  if (output.json) out_json(figures);
+  if (!output.writes()) return;
   const fs::path folder = output.folder;
   std::error_code error;
   fs::create_directories(folder, error);
@@ -48,7 +59,7 @@ void write_study(const StudyOutput& output, const char* name, const Json& figure
     throw Error(ErrorKind::kResource, fmt::format("{}: {}", folder.string(), error.message()));
   write_file(folder / name, figures.dump() + "\n");
   write_file(folder / "report.html", render(report, ReportFormat::kHtml));
-  out(summary);
+  if (!output.json) out(summary);
   note((folder / "report.html").string());
 }
 

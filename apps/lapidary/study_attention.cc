@@ -201,7 +201,9 @@ int run(const Options& o) {
   std::optional<ProgressBar> bar(std::in_place, "reading", o.verbosity);
   const Findings found = look(o, engine, tokens, Watch{bar->fn(), interruption.token()});
   bar.reset();
-  write_study(o.output, found.name, found.figures, found.report, found.summary);
+  Json figures = subject_json(*engine, tokens);
+  figures.update(found.figures);
+  write_study(o.output, found.name, figures, found.report, found.summary);
   return kOk;
 }
 

@@ -163,7 +163,8 @@ int run(const Options& o) {
   }
   const MatrixStudies matrices = matrix_studies(o, engine, original, tokens, interruption);
   const auto without = ablation(o, engine, tokens, interruption);
-  Json figures = to_json(study);
+  Json figures = subject_json(*engine, tokens);
+  figures.update(to_json(study));
   Report report = layers_report(study, *engine);
   if (without) {
     figures["ablation"] = to_json(*without);

@@ -151,7 +151,9 @@ int run(const Options& o) {
     study = study_memory(options, Watch{bar.fn(), interruption.token()});
   }
   const std::string name = options.model.filename().string();
-  write_study(o.output, "memory.json", to_json(study), memory_report(study, name), summary(study));
+  Json figures = {{"model", name}};
+  figures.update(to_json(study));
+  write_study(o.output, "memory.json", figures, memory_report(study, name), summary(study));
   return kOk;
 }
 

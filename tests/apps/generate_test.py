@@ -42,6 +42,19 @@ class Tokens(Case):
 
 @needs_model
 class Generate(Case):
+    def test_changes_on_the_way_steer_it(self):
+        def text(*changes):
+            return self.ok("generate", "-p", "The king", "-n", "12", "--temp", "0", "-q", *changes).stdout
+
+        acts = self.folder / "acts.safetensors"
+        point = "blocks.3.hook_resid_post"
+        self.ok("study", "activations", "-p", "sweet love", "--points", point, "-o", str(acts))
+        plain = text()
+        self.assertEqual(text("--add", f"{point}={acts}:0"), plain)
+        self.assertNotEqual(text("--mean", f"{point}={acts}"), plain)
+        self.assertNotEqual(text("--zero", "blocks.*.hook_mlp_out"), plain)
+        self.refused(2, "no point of this model", "generate", "-p", "The king", "--zero", "blocks.9.nothing")
+
     def test_json(self):
         result = self.ok("generate", "-p", "ROMEO:", "-n", "8", "--temp", "0", "--json")
         self.assertIn("built-in model", result.stderr)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """study from outside."""
 import json
+import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -57,6 +59,28 @@ class Activations(Case):
         self.assertEqual(metadata["model"], "tiny")
         self.assertGreater(max(map(abs, tensors["blocks.2.mlp.hook_post"][1])), 0)
 
+    def test_heads_have_an_axis_of_their_own(self):
+        out = self.folder / "acts.safetensors"
+        report = json.loads(self.study("-p", TEXT, "--points", "blocks.1.attn.*", "-o", str(out), "--json").stdout)
+        tensors, _ = read_safetensors(out)
+        count = len(report["tokens"])
+        self.assertEqual(tensors["blocks.1.attn.hook_z"][0], [count, 4, 64])
+        self.assertEqual(tensors["blocks.1.attn.hook_k"][0], [count, 2, 64])
+        # With one axis for all columns the values are the same.
+        values = tensors["blocks.1.attn.hook_z"][1]
+        header = json.dumps({"blocks.1.attn.hook_z": {"dtype": "F32", "shape": [count, 256],
+                                                      "data_offsets": [0, 4 * len(values)]}}).encode()
+        flat = self.folder / "flat.safetensors"
+        flat.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack(f"<{len(values)}f", *values))
+        for file in (out, flat):
+            self.assertEqual(self.effect("--replace", f"blocks.1.attn.hook_z={file}")["kld_mean"], 0)
+
+    def test_leaves_devices_and_pipes_alone(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        self.refused(1, "is not a regular file", "study", "activations", "-p", TEXT, "-o", str(pipe))
+        self.assertTrue(pipe.is_fifo())
+
     def test_patching_another_text_in_makes_its_predictions(self):
         other, patched = self.folder / "other.safetensors", self.folder / "patched.safetensors"
         last = json.loads(self.study("--list", "--json").stdout)["layers"] - 1
@@ -93,11 +117,14 @@ class Activations(Case):
         out = str(self.folder / "x.safetensors")
         self.refused(2, "nothing to do", *study)
         self.refused(2, "no point of this model matches blocks.77.*", *study, "--points", "blocks.77.*", "-o", out)
-        self.refused(2, "has 0 heads", *study, "--zero", "blocks.0.hook_mlp_out:0")
+        self.refused(2, "has no heads", *study, "--zero", "blocks.0.hook_mlp_out:0")
         self.refused(2, "expected POINT=FILE", *study, "--replace", "blocks.0.hook_mlp_out")
         self.refused(1, "nowhere.safetensors", *study, "--replace", "blocks.0.hook_mlp_out=nowhere.safetensors")
         self.refused(1, "a prediction needs at least two", "study", "activations", "--ids", "2", "--zero", "hook_embed")
         self.refused(1, "no/such/folder", *study, "-o", "no/such/folder/x.safetensors")
+        self.refused(1, "no/such/folder", *study, "--zero", "hook_embed", "-o", "no/such/folder/x.safetensors")
+        self.refused(2, "--by-token", *study, "-o", out, "--by-token")
+        self.refused(2, "--list", "study", "activations", "--list", "-o", out)
         self.assertFalse(Path(out).exists())
 
 
@@ -236,8 +263,29 @@ class Attention(Case):
         for words in ("attentionPatterns", "Weight on the first token", "What reaches the last token"):
             self.assertIn(words, page)
         self.assertNotIn("http://", page.replace("http://www.w3.org", ""))
+        self.assertEqual(figures["model"], "tiny")
         self.refused(2, "is there already", "study", "attention", "-p", TEXT, "-o", str(folder))
+        both = self.folder / "both"
+        printed = self.ok("study", "attention", "-p", TEXT, "-o", str(both), "--json").stdout
+        self.assertEqual(json.loads(printed)["tokens"], json.loads((both / "attention.json").read_text())["tokens"])
+        self.assertEqual(json.loads(printed)["text_hash"], figures["text_hash"])
+        self.assertTrue((both / "report.html").exists())
         self.ok("study", "attention", "-p", TEXT, "-o", str(folder), "--force")
+
+    def test_refuses_what_is_not_finite(self):
+        model = self.folder / "broken"
+        shutil.copytree(TINY, model)
+        weights = model / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        size = struct.unpack_from("<Q", data)[0]
+        entry = json.loads(data[8 : 8 + size])["model.layers.2.self_attn.v_proj.weight"]
+        self.assertEqual(entry["dtype"], "BF16")
+        struct.pack_into("<H", data, 8 + size + entry["data_offsets"][0], 0x7FC0)
+        weights.write_bytes(data)
+        for more in ((), ("--lengths", "256")):
+            text = self.folder / "long.txt"
+            text.write_text(TEXT * 30)
+            self.refused(1, "not finite", "study", "attention", "-m", str(model), "-f", str(text), "--json", *more)
 
     def test_repeats_random_tokens(self):
         figures = json.loads(self.ok("study", "attention", "--random-repeat", "20", "--json").stdout)
@@ -416,6 +464,7 @@ class Memorization(Case):
         self.assertIn("knows by heart", (out / "report.html").read_text())
         self.refused(2, "is there already", *args, "-o", str(out))
         self.refused(1, "none.jsonl", *args[:-1], str(self.folder / "none.jsonl"), "--json")
+        self.refused(2, "--prefix: 1000", *args, "--prefix", "1000", "--json")
 
 
 if __name__ == "__main__":

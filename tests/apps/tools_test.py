@@ -168,6 +168,7 @@ class Experiments(Case):
     def test_refuses(self):
         self.refused(2, "'nothing' is no experiment", "experiments", "nothing")
         self.refused(2, "--commands", "experiments", "--commands")
+        self.refused(2, "--list", "experiments", "architecture", "--list", "-o", str(self.folder / "runs"))
         self.refused(1, "/nowhere", "experiments", "layers", "-m", "/nowhere", "-o", str(self.folder / "runs"))
 
     @needs_model
