@@ -70,6 +70,12 @@ constexpr Experiment kExperiments[] = {
      "--iters 40 -o $OUT/run\n"
      "study diff $MODEL --adapter $OUT/run/adapter -f $EXCERPT -o $OUT/diff",
      "diff/report.html"},
+    {"set-blocks", kTrain, "Can it learn to make several tokens with each pass?", "20 s; 15 min",
+     "train -m $MODEL --method lora --objective sbd --block-max 8 --data $TEXT --long-documents "
+     "split --sequence-length 128 --batch-size 2 --iters 40 -o $OUT/run\n"
+     "bench decode -m $MODEL --adapter $OUT/run/adapter --ways plain,set-block --blocks 8 -n 64 "
+     "--html $OUT/report.html",
+     "report.html"},
     {"by-heart", kTrain, "What of its data does a fine-tuning learn by heart?", "20 s; 10 min",
      "train -m $MODEL --data $TEXT --long-documents split --sequence-length 128 --batch-size 2 "
      "--iters 40 --track-memorization 10 -o $OUT",
@@ -92,6 +98,11 @@ constexpr Experiment kExperiments[] = {
      "1 min; of a dense model alone",
      "quantize $MODEL --report --formats rtn-4,rtn-8,q4_0 -f $EXCERPT --html $OUT/report.html",
      "report.html"},
+    {"rounding", kDecode, "What do 4 bits change, layer by layer and matrix by matrix?",
+     "5 s; of a dense model alone",
+     "convert $MODEL --quantize -o $OUT/4bit\n"
+     "study diff $MODEL $OUT/4bit -f $EXCERPT -o $OUT/diff",
+     "diff/report.html"},
     {"kernels", kDecode, "Is every kernel right, and how near to the limits?", "1 min; no model",
      "bench kernels --html $OUT/report.html", "report.html"},
     {"limits", kDecode, "What can this machine do at most?", "20 s; no model",

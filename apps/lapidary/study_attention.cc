@@ -193,6 +193,8 @@ int run(const Options& o) {
   const bool experiment = o.localize || !o.lengths.empty();
   if (experiment && (o.repeat > 0 || !o.pattern_file.empty() || o.model.context > 0))
     fail_usage("--lengths and --localize take no --random-repeat, --save-patterns or -c");
+  if (o.repeat > 0 && (o.text.prompt || !o.text.file.empty() || o.text.ids))
+    fail_usage("--random-repeat: takes the place of -p, -f and --ids");
   const Input input = o.repeat > 0 ? Input{} : read_input(o.text);
   const auto engine = load_engine(o.model, o.verbosity);
   const std::vector<Token> tokens =

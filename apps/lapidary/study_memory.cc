@@ -36,28 +36,27 @@ struct Options {
 };
 
 void add_training(CLI::App& verb, Options& o) {
-  const auto number = [&](const char* name, auto& value, const char* help) {
-    verb.add_option(name, value, help)
-        ->type_name("N")
-        ->check(between<int64_t>(1, 1 << 30))
-        ->group("Training");
+  auto* train =
+      verb.add_option("--train", o.data, "Also train on this, as lapidary train --data takes it")
+          ->type_name("PATH")
+          ->group("Training");
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    return verb.add_option(name, value, help)->needs(train)->group("Training");
   };
-  verb.add_option("--train", o.data, "Also train on this, as lapidary train --data takes it")
-      ->type_name("PATH")
-      ->group("Training");
-  choices(verb.add_option("--method", o.method, "As of lapidary train (lora)")->group("Training"),
+  const auto number = [&](const char* name, auto& value, const char* help) {
+    add(name, value, help)->type_name("N")->check(between<int64_t>(1, 1 << 30));
+  };
+  choices(add("--method", o.method, "As of lapidary train (lora)"),
           {"full", "lora", "relora", "rank1"});
-  choices(verb.add_option("--optimizer", o.train.optimizer, "(adamw)")->group("Training"),
-          {"adamw", "adamw8", "sgd", "muon"});
+  choices(add("--optimizer", o.train.optimizer, "(adamw)"), {"adamw", "adamw8", "sgd", "muon"});
   number("--iters", o.train.iterations, "Steps (3)");
   number("--rows", o.train.batch_size, "Rows of a step, all at once (1)");
   number("--sequence-length", o.train.sequence_length, "Tokens of a row (512)");
   number("--rank", o.train.rank, "Of an adapter, or of the steps of rank1 (8)");
-  verb.add_option("--checkpoint-layers", o.train.checkpoint_layers,
-                  "Keep what N layers leave for their way back; 0: of all (what fits)")
+  add("--checkpoint-layers", o.train.checkpoint_layers,
+      "Keep what N layers leave for their way back; 0: of all (what fits)")
       ->type_name("N")
-      ->check(between<int64_t>(0, 1 << 20))
-      ->group("Training");
+      ->check(between<int64_t>(0, 1 << 20));
 }
 
 void setup(CLI::App& verb, Options& o) {
@@ -128,7 +127,10 @@ int run(const Options& o) {
   options.engine.context = options.prompt + options.generated;
   if (o.model.context > 0) options.context = o.model.context;
   options.kv_types.clear();
-  for (const std::string& type : o.cache_types) options.kv_types.push_back(*kv_type_named(type));
+  for (const std::string& name : o.cache_types)
+    if (const KvType type = *kv_type_named(name);
+        std::ranges::find(options.kv_types, type) == options.kv_types.end())
+      options.kv_types.push_back(type);
   std::optional<Staging> staging;  // the run is of no use afterwards
   if (!o.data.empty()) {
     staging.emplace(std::filesystem::path(o.output.folder + "-training"));

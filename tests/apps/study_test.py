@@ -292,6 +292,7 @@ class Attention(Case):
         self.assertEqual(len(figures["tokens"]), 41)
         self.assertEqual(figures["tokens"][1:21], figures["tokens"][21:])
         self.assertTrue(all(head["induction"] is not None for head in figures["heads"]))
+        self.refused(2, "--random-repeat", "study", "attention", "--random-repeat", "20", "-p", TEXT, "--json")
 
     def test_saves_patterns(self):
         out = self.folder / "patterns.safetensors"

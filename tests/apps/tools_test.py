@@ -85,6 +85,8 @@ class Settings(Case):
     def test_refuses(self):
         self.refused(2, "-r", "tune", "-r", "0")
         self.refused(1, "/nowhere", "tune", "-m", "/nowhere")
+        # The place of the settings comes before the measuring.
+        self.refused(1, "/dev/null/x", "tune", "-m", "/nowhere", "-o", "/dev/null/x/settings.json")
 
 
 @needs_model
@@ -100,6 +102,9 @@ class Memory(Case):
         self.assertIn("reportCharts = [", (out / "report.html").read_text())
         self.assertLess((out / "report.html").stat().st_size, 1_000_000)
         self.refused(2, "is there already", "study", "memory", "-o", str(out))
+        study = ("study", "memory", "-p", "4", "-n", "0", "--cache-types", "bf16", "--json")
+        self.refused(1, "99999 positions asked for", *study, "-c", "99999")
+        self.refused(2, "--train", *study, "--iters", "2")
 
     def test_trains(self):
         text = self.folder / "text.txt"
