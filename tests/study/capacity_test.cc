@@ -62,7 +62,8 @@ TEST(Capacity, CountsWhatAModelHasLearntByHeart) {
   EXPECT_EQ(half.epochs, 30);
   EXPECT_EQ(half.load, 2);
   EXPECT_DOUBLE_EQ(study.sizes[0].capacity_bits, many.memorized_bits);
-  EXPECT_DOUBLE_EQ(study.sizes[0].gain_of_data, many.memorized_bits / few.memorized_bits - 1);
+  EXPECT_DOUBLE_EQ(study.sizes[0].gain_of_data.value(),
+                   many.memorized_bits / few.memorized_bits - 1);
   EXPECT_DOUBLE_EQ(study.sizes[0].gain_of_training, many.memorized_bits / half.memorized_bits - 1);
   EXPECT_DOUBLE_EQ(study.bits_per_parameter, many.bits_per_parameter());
 }
