@@ -9,6 +9,7 @@
 
 #include "lapidary/convert.h"
 #include "lapidary/error.h"
+#include "lapidary/synth.h"
 
 #include "base/json.h"
 #include "base/scratch_folder.h"
@@ -203,15 +204,19 @@ TEST(ModelDiff, RefusesOtherShapesByName) {
   }
   // Matrices of the same shapes, which are cut into heads otherwise.
   const ScratchFolder folder;
-  const fs::path other = folder.path() / "other";
-  fs::copy(kGolden / "gemma2-gqa", other);
-  Json config = read_json_file(other / "config.json");
-  config.update({{"num_attention_heads", 8}, {"num_key_value_heads", 2}, {"head_dim", 8}});
-  write_file(other / "config.json", config.dump());
-  EXPECT_NE(what([&] {
-              diff_text(a, exact(other), golden_ids());
-            }).find("4 heads of 16, 1 of keys and values and 8 heads of 8, 2"),
-            std::string::npos);
+  const fs::path wide = folder.path() / "wide", narrow = folder.path() / "narrow";
+  Config config = read_config(kGolden / "gemma2-gqa");
+  config.num_attention_heads = 2;
+  config.head_dim = 32;
+  synthesize(config, {}, wide);
+  fs::copy(wide, narrow);
+  Json json = read_json_file(narrow / "config.json");
+  json.update({{"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 16}});
+  write_file(narrow / "config.json", json.dump());
+  const std::string heads = what([&] { diff_text(exact(wide), exact(narrow), golden_ids()); });
+  EXPECT_NE(heads.find("2 heads of 32, 1 of keys and values and 4 heads of 16, 2"),
+            std::string::npos)
+      << heads;
   EXPECT_NE(what([&] { diff_text(a, a, std::vector<Token>{2}); }).find("at least two"),
             std::string::npos);
 }
