@@ -70,7 +70,7 @@ constexpr Experiment kExperiments[] = {
      "--iters 40 -o $OUT/run\n"
      "study diff $MODEL --adapter $OUT/run/adapter -f $EXCERPT -o $OUT/diff",
      "diff/report.html"},
-    {"set-blocks", kTrain, "Can it learn to make several tokens with each pass?", "20 s; 15 min",
+    {"set-blocks", kTrain, "Can it learn to make several tokens with each pass?", "1 min; 20 min",
      "train -m $MODEL --method lora --objective sbd --block-max 8 --data $TEXT --long-documents "
      "split --sequence-length 128 --batch-size 2 --iters 40 -o $OUT/run\n"
      "bench decode -m $MODEL --adapter $OUT/run/adapter --ways plain,set-block --blocks 8 -n 64 "
