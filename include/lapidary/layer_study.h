@@ -31,10 +31,12 @@ struct LayerFigures {
   double norm = 0;            // length of the residual stream
   double attention_norm = 0;  // length of hook_attn_out
   double mlp_norm = 0;        // length of hook_mlp_out
-  int outlier = 0;            // the feature with the largest root mean square
-  double outlier_ratio = 0;   // that, over the median feature's
-  double kurtosis = 0;        // of a token's features: 3 if they were normal
-  double gate_open = 0;       // share of mlp.hook_pre above 0
+  // Root mean square of each feature over the median feature's, [hidden_size]; the largest of them.
+  std::vector<double> features = {};
+  int outlier = 0;
+  double outlier_ratio = 0;
+  double kurtosis = 0;   // of a token's features: 3 if they were normal
+  double gate_open = 0;  // share of mlp.hook_pre above 0
   // (sum of |a|)^2 / (n sum of a^2) over the n neurons of mlp.hook_post: 1 if all are as active, 1
   // / n if one is.
   double neurons = 0;

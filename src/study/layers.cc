@@ -175,11 +175,11 @@ void Study::fill(LayerStudy& result) const {
     f.kurtosis = s.kurtosis / tokens_;
     f.gate_open = s.gate_open / tokens_;
     f.neurons = s.neurons / tokens_;
-    Eigen::Index largest = 0;
-    const double most = s.squares.maxCoeff(&largest);
-    f.outlier = static_cast<int>(largest);
-    f.outlier_ratio =
-        std::sqrt(most / median({s.squares.data(), static_cast<size_t>(s.squares.size())}));
+    const double middle = median({s.squares.data(), static_cast<size_t>(s.squares.size())});
+    for (const double square : s.squares) f.features.push_back(std::sqrt(square / middle));
+    const auto largest = std::ranges::max_element(f.features);
+    f.outlier = static_cast<int>(largest - f.features.begin());
+    f.outlier_ratio = *largest;
     f.effective_rank = rank_of_gram(grams[index + 1]);
     result.layers.push_back(f);
   }

@@ -1,5 +1,10 @@
 #include "study/layers_report.h"
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
 #include <fmt/format.h>
 
 namespace lapidary {
@@ -58,6 +63,29 @@ HeatMap similarity(const LayerStudy& study) {
   return map;
 }
 
+// The features that stand out most in any layer: often the same ones all the way.
+HeatMap feature_map(const LayerStudy& study) {
+  constexpr size_t kShown = 16;
+  const size_t width = study.layers.front().features.size();
+  std::vector<double> most(width);
+  for (const LayerFigures& f : study.layers)
+    for (size_t i = 0; i < width; ++i) most[i] = std::max(most[i], f.features[i]);
+  std::vector<size_t> order(width);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return most[i]; });
+  order.resize(std::min(width, kShown));
+  std::ranges::sort(order);
+  HeatMap map{.title = "Features that stand out: root mean square over the median feature's",
+              .corner = "layer"};
+  for (const size_t i : order) map.columns.push_back(std::to_string(i));
+  for (const LayerFigures& f : study.layers) {
+    map.rows.push_back(std::to_string(f.layer));
+    map.values.emplace_back();
+    for (const size_t i : order) map.values.back().push_back(f.features[i]);
+  }
+  return map;
+}
+
 ReportTable table(const LayerStudy& study) {
   ReportTable t{.columns = {{"layer", true},
                             {"keys"},
@@ -86,6 +114,8 @@ ReportTable table(const LayerStudy& study) {
 }
 
 Json layer_json(const LayerFigures& f) {
+  Json features = Json::array();  // to three places: there are many
+  for (const double ratio : f.features) features.push_back(std::round(1000 * ratio) / 1000);
   return {{"layer", f.layer},
           {"sliding", f.sliding},
           {"norm", f.norm},
@@ -93,6 +123,7 @@ Json layer_json(const LayerFigures& f) {
           {"mlp_norm", f.mlp_norm},
           {"outlier", f.outlier},
           {"outlier_ratio", f.outlier_ratio},
+          {"features", features},
           {"kurtosis", f.kurtosis},
           {"gate_open", f.gate_open},
           {"neurons", f.neurons},
@@ -137,7 +168,7 @@ Report layers_report(const LayerStudy& study, const Engine& engine) {
       {"time", fmt::format("{:.2f} s, of them {:.2f} to look; the lens {:.2f}", study.seconds,
                            study.look_seconds, study.lens_seconds)}};
   report.charts = charts(study);
-  report.heat_maps = {similarity(study)};
+  report.heat_maps = {feature_map(study), similarity(study)};
   report.table = table(study);
   report.notes = {"docs/study.md defines the figures."};
   report.records = to_json(study)["layers"];

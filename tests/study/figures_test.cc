@@ -74,9 +74,14 @@ TEST_F(LayerDefinitions, OfFeatures) {
     const auto largest = std::ranges::max_element(squares);
     EXPECT_EQ(f.outlier, largest - squares.begin());
     const double most = *largest;
-    std::ranges::sort(squares);
-    const size_t half = squares.size() / 2;  // of an even number
-    EXPECT_NEAR(f.outlier_ratio, std::sqrt(2 * most / (squares[half - 1] + squares[half])), 1e-5);
+    Row sorted = squares;
+    std::ranges::sort(sorted);
+    const size_t half = sorted.size() / 2;  // of an even number
+    const double median = (sorted[half - 1] + sorted[half]) / 2;
+    EXPECT_NEAR(f.outlier_ratio, std::sqrt(most / median), 1e-5);
+    ASSERT_EQ(f.features.size(), squares.size());
+    for (size_t k = 0; k < squares.size(); ++k)
+      EXPECT_NEAR(f.features[k], std::sqrt(squares[k] / median), 1e-5);
   }
 }
 
