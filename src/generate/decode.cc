@@ -84,7 +84,7 @@ int64_t left(const Session& session, int64_t unread, const GenerateOptions& opti
 FinishReason decode_in_order(Session& session, const GenerateOptions& options, int usable_vocab,
                              AnswerSink& sink, const std::stop_token& stop, Generation& made) {
   Checker checker(session, options.sampling, usable_vocab,
-                  make_drafter(options.decode, session.context()));
+                  make_drafter(options.decode, session.context(), usable_vocab));
   Token next = checker.first();
   auto reason = sink.put(next);
   while (!reason) {

@@ -17,25 +17,28 @@ std::span<const Token> NgramDrafter::propose(std::span<const Token> timeline, in
   return {};
 }
 
-ModelDrafter::ModelDrafter(std::shared_ptr<const Engine> engine, int64_t context)
-    : session_(std::move(engine), context) {}
+ModelDrafter::ModelDrafter(std::shared_ptr<const Engine> engine, int64_t context, int usable_vocab)
+    : session_(std::move(engine), context),
+      usable_(std::min(usable_vocab, session_.engine().config().vocab_size)) {}
 
 std::span<const Token> ModelDrafter::propose(std::span<const Token> timeline, int64_t most) {
   const SamplerOptions greedy{.temperature = 0};
-  session_.sync(timeline);
   proposed_.clear();
-  const int vocabulary = session_.engine().config().vocab_size;
+  const int rows = session_.engine().config().vocab_size;
+  if (std::ranges::any_of(timeline, [&](Token id) { return id >= rows; })) return {};
+  session_.sync(timeline);
   while (std::ssize(proposed_) < most) {
-    proposed_.push_back(sample(greedy, session_.logits(), session_.tokens(), vocabulary));
+    proposed_.push_back(sample(greedy, session_.logits(), session_.tokens(), usable_));
     if (std::ssize(proposed_) < most) session_.append({&proposed_.back(), 1});
   }
   return proposed_;
 }
 
-std::unique_ptr<Drafter> make_drafter(const DecodeOptions& options, int64_t context) {
+std::unique_ptr<Drafter> make_drafter(const DecodeOptions& options, int64_t context,
+                                      int usable_vocab) {
   if (options.mode == DecodeMode::kNgram) return std::make_unique<NgramDrafter>(options.ngram_max);
   if (options.mode == DecodeMode::kDraft)
-    return std::make_unique<ModelDrafter>(options.draft, context);
+    return std::make_unique<ModelDrafter>(options.draft, context, usable_vocab);
   return nullptr;
 }
 

@@ -28,19 +28,21 @@ class NgramDrafter : public Drafter {
   int64_t longest_;
 };
 
-// What a smaller model finds likeliest.
+// What a smaller model finds likeliest. It has nothing to say after a token that it has no row for.
 class ModelDrafter : public Drafter {
  public:
-  // `context` as the checking session's.
-  ModelDrafter(std::shared_ptr<const Engine> engine, int64_t context);
+  // `context` as the checking session's, which draws ids below `usable_vocab`: no other is guessed.
+  ModelDrafter(std::shared_ptr<const Engine> engine, int64_t context, int usable_vocab);
   std::span<const Token> propose(std::span<const Token> timeline, int64_t most) override;
 
  private:
   Session session_;
+  int usable_;
   std::vector<Token> proposed_;
 };
 
 // Of a mode that guesses; none for another.
-std::unique_ptr<Drafter> make_drafter(const DecodeOptions& options, int64_t context);
+std::unique_ptr<Drafter> make_drafter(const DecodeOptions& options, int64_t context,
+                                      int usable_vocab);
 
 }  // namespace lapidary

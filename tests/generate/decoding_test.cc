@@ -19,6 +19,7 @@
 
 #include "base/scratch_folder.h"
 #include "generate/look.h"
+#include "generate/small_models.h"
 #include "generate/token_runs.h"
 #include "io/output_file.h"
 
@@ -422,6 +423,22 @@ TEST_F(Decoding, AModelWithOtherPiecesDoesNotGuess) {
   const DecodeOptions decode{.mode = DecodeMode::kDraft,
                              .draft = Engine::load(folder, {.threads = 1})};
   EXPECT_THROW(check_decode_options(decode, *engine), Error);
+}
+
+// Models of one tokenizer are padded to different numbers of rows, as Gemma 3 4B and 270M are.
+TEST_F(Decoding, ATableOfOtherLengthStillGuesses) {
+  const Generation plain = made({});
+  for (const int vocab : {engine->config().vocab_size + 2048, engine->config().vocab_size - 64}) {
+    const ScratchFolder scratch;
+    const Config shape =
+        small_config("gemma-3-270m", {.layers = 2, .hidden = 32, .ffn = 32, .vocab = vocab});
+    synthesize(shape, {.threads = 1}, scratch.path() / "draft");
+    fs::copy(kTiny / "tokenizer.json", scratch.path() / "draft/tokenizer.json");
+    const DecodeOptions decode{.mode = DecodeMode::kDraft,
+                               .draft = Engine::load(scratch.path() / "draft", {.threads = 1})};
+    EXPECT_NO_THROW(check_decode_options(decode, *engine));
+    EXPECT_EQ(made(decode).tokens, plain.tokens) << vocab;
+  }
 }
 
 TEST_F(Decoding, RefusesWhatCannotBe) {
