@@ -70,6 +70,22 @@ class FillingMeans {
   BlockFilling sums_;
 };
 
+// A session may be made longer than what the model was trained for, where it says nothing useful.
+void check_fit(const Engine& engine, std::span<const EvalPrompt> prompts,
+               const DecodingOptions& options) {
+  const int64_t context = engine.config().max_position_embeddings;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const int64_t length = std::ssize(prompt_ids(engine, prompts[i], options.chat_format));
+    if (length + options.max_tokens > context)
+      throw Error(ErrorKind::kInput,
+                  fmt::format("prompt {}: its {} tokens and {} to make do not fit the context of "
+                              "{}: {} too many",
+                              i + 1, length, options.max_tokens, context,
+                              length + options.max_tokens - context),
+                  "shorten the prompt, or ask for fewer tokens with -n");
+  }
+}
+
 // One prompt, answered in each way.
 class Answers {
  public:
@@ -186,6 +202,7 @@ std::vector<DecodingResult> measure_decoding(const std::shared_ptr<const Engine>
   LAPIDARY_CHECK(!ways.empty() && ways.front().mode == DecodeMode::kPlain,
                  "the others are compared with ordinary decoding");
   for (const DecodeOptions& way : ways) check_decode_options(way, *engine);
+  check_fit(*engine, prompts, options);
   Answers answers(engine, prompts, ways, options);
   for (int i = 0; i < options.repetitions; ++i) answers.repeat(watch);
   return answers.finish();

@@ -102,6 +102,8 @@ class Bench(Case):
         self.assertIn("Likelihood and speed", page.read_text())
         self.refused(2, "go together", "bench", "decode", "--ways", "draft")
         self.refused(2, "--gammas", "bench", "decode", "--gammas", "much")
+        tasks.write_text('{"prompt": "ROMEO:"}\n' + json.dumps({"prompt": "O, " * 2500}) + "\n")
+        self.refused(1, "prompt 2: its ", "bench", "decode", "--prompts", str(tasks), "-n", "4", "--ways", "ngram")
         tasks.write_text('{"prompt": ""}\n')
         self.refused(1, "line 1", "bench", "decode", "--prompts", str(tasks))
 
