@@ -92,12 +92,14 @@ std::vector<DecodeOptions> ways_of(const Options& o, const Engine& engine) {
       ways.push_back(way);
       continue;
     }
-    for (const int64_t block : o.blocks)
+    for (const int64_t block : o.blocks) {
+      warn_of_block(block, engine);
       for (const double gamma : o.gammas) {
         ways.push_back(way);
         ways.back().set_block.block = block;
         ways.back().set_block.gamma = gamma;
       }
+    }
   }
   return ways;
 }
@@ -107,6 +109,7 @@ int run(const Options& o) {
   const bool draft = std::ranges::find(o.ways, "draft") != o.ways.end();
   if (draft == o.flags.draft_model.empty())
     fail_usage("--ways draft and --model-draft go together");
+  check_used(o.flags, "--ways", o.ways);
   std::vector<EvalPrompt> prompts =
       o.prompts.empty() ? built_in_prompts() : parse_prompts(read_file(o.prompts), o.prompts);
   if (o.limit > 0 && o.limit < std::ssize(prompts)) prompts.resize(static_cast<size_t>(o.limit));

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "lapidary/log.h"
 
@@ -43,10 +44,11 @@ void add_decoding(CLI::App& verb, DecodingFlags& f) {
                       "in blocks, with a model trained for it (plain). Guesses change no token"),
       {"plain", "ngram", "draft", "set-block"})
       ->group(kGroup);
-  verb.add_option("--block", f.options.set_block.block, "Tokens of a block (16)")
+  verb.add_option("--block", f.block,
+                  "Tokens of a block (as large as the model has learnt, else 16)")
       ->type_name("N")
       ->group(kGroup);
-  verb.add_option("--gamma", f.options.set_block.gamma,
+  verb.add_option("--gamma", f.gamma,
                   "Nats of entropy that the tokens decided in one pass may have together, but for "
                   "the least sure of them; inf: all at once (0.35)")
       ->type_name("NATS")
@@ -55,10 +57,10 @@ void add_decoding(CLI::App& verb, DecodingFlags& f) {
 }
 
 void add_decoding_details(CLI::App& verb, DecodingFlags& f) {
-  verb.add_option("--draft-max", f.options.draft_max, "Tokens guessed at once (8)")
+  verb.add_option("--draft-max", f.draft_max, "Tokens guessed at once (8)")
       ->type_name("N")
       ->group(kGroup);
-  verb.add_option("--ngram-max", f.options.ngram_max, "Longest run of tokens looked up (3)")
+  verb.add_option("--ngram-max", f.ngram_max, "Longest run of tokens looked up (3)")
       ->type_name("N")
       ->group(kGroup);
   verb.add_option("--model-draft", f.draft_model, "The smaller model that guesses")
@@ -78,15 +80,45 @@ void check(const DecodingFlags& f) {
   const bool draft = f.mode == "draft";
   if (draft && f.draft_model.empty())
     fail_usage("--decode draft: --model-draft names the model that guesses");
-  if (!draft && !f.draft_model.empty()) fail_usage("--model-draft: only with --decode draft");
+  const std::string ways[] = {f.mode};
+  check_used(f, "--decode", ways);
+}
+
+void check_used(const DecodingFlags& f, const std::string& choice,
+                std::span<const std::string> ways) {
+  const auto used = [&](const char* flag, bool given, std::vector<std::string> by) {
+    if (given && std::ranges::find_first_of(ways, by) == ways.end())
+      fail_usage("{}: only with {} {}", flag, choice, fmt::join(by, " or "));
+  };
+  used("--model-draft", !f.draft_model.empty(), {"draft"});
+  used("--draft-max", f.draft_max.has_value(), {"ngram", "draft"});
+  used("--ngram-max", f.ngram_max.has_value(), {"ngram"});
+  used("--block", f.block.has_value(), {"set-block"});
+  used("--gamma", f.gamma.has_value(), {"set-block"});
+  used("--order", f.order.has_value(), {"set-block"});
+  used("--mask-token", f.mask.has_value(), {"set-block"});
+}
+
+void warn_of_block(int64_t block, const Engine& engine) {
+  const auto learnt = trained_block(engine);
+  if (learnt && block > *learnt)
+    log(LogLevel::kWarning,
+        fmt::format("{}: has learnt blocks of up to {} tokens; what it says of the places beyond, "
+                    "in blocks of {}, is not to be relied on",
+                    engine.folder().string(), *learnt, block));
 }
 
 DecodeOptions resolve(const DecodingFlags& f, const Engine& engine, const ModelOptions& model,
                       const Verbosity& verbosity) {
-  DecodeOptions options = f.options;
+  DecodeOptions options;
   options.mode = decode_mode_named(f.mode);
-  options.set_block.order = reveal_order_named(f.order);
-  if (f.mask) options.set_block.mask = mask_named(*f.mask, engine);
+  options.draft_max = f.draft_max.value_or(options.draft_max);
+  options.ngram_max = f.ngram_max.value_or(options.ngram_max);
+  SetBlockOptions& blocks = options.set_block;
+  blocks.block = f.block.value_or(trained_block(engine).value_or(blocks.block));
+  blocks.gamma = f.gamma.value_or(blocks.gamma);
+  if (f.order) blocks.order = reveal_order_named(*f.order);
+  if (f.mask) blocks.mask = mask_named(*f.mask, engine);
   if (options.mode == DecodeMode::kDraft) {
     ModelOptions draft = model;
     draft.model = f.draft_model;
@@ -94,6 +126,7 @@ DecodeOptions resolve(const DecodingFlags& f, const Engine& engine, const ModelO
     options.draft = load_engine(draft, verbosity);
   }
   check_decode_options(options, engine);
+  if (options.mode == DecodeMode::kSetBlock && f.block) warn_of_block(*f.block, engine);
   if (options.mode == DecodeMode::kSetBlock && !trained_for_blocks(engine))
     log(LogLevel::kWarning,
         fmt::format("{}: nothing says that it was trained to fill in blocks; without that the text "

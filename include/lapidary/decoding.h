@@ -79,6 +79,8 @@ Token mask_token(const Engine& engine, const SetBlockOptions& options);
 // Whether the adapters or the model's config.json, or its GGUF file, say that it was trained to
 // fill in blocks.
 bool trained_for_blocks(const Engine& engine);
+// Tokens of the largest blocks that it was trained on, by the same.
+std::optional<int64_t> trained_block(const Engine& engine);
 
 // Throws Error{kUsage} naming the option, its value and what it may be; Error{kInput} for a model
 // that lacks what the mode needs.

@@ -78,6 +78,11 @@ bool trained_for_blocks(const Engine& engine) {
   return inside(engine).set_block.has_value();
 }
 
+std::optional<int64_t> trained_block(const Engine& engine) {
+  const auto& training = inside(engine).set_block;
+  return training ? std::optional(training->block_max) : std::nullopt;
+}
+
 void check_decode_options(const DecodeOptions& o, const Engine& engine) {
   if (o.mode == DecodeMode::kSetBlock) return check_set_block(o.set_block, engine);
   if (o.draft_max < 1 || o.draft_max >= kMaxBlock)

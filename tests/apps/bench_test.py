@@ -102,6 +102,7 @@ class Bench(Case):
         self.assertIn("Likelihood and speed", page.read_text())
         self.refused(2, "go together", "bench", "decode", "--ways", "draft")
         self.refused(2, "--gammas", "bench", "decode", "--gammas", "much")
+        self.refused(2, "--order: only with --ways set-block", "bench", "decode", "--ways", "ngram", "--order", "margin")
         tasks.write_text('{"prompt": "ROMEO:"}\n' + json.dumps({"prompt": "O, " * 2500}) + "\n")
         self.refused(1, "prompt 2: its ", "bench", "decode", "--prompts", str(tasks), "-n", "4", "--ways", "ngram")
         tasks.write_text('{"prompt": ""}\n')

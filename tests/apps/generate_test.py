@@ -100,6 +100,21 @@ class Generate(Case):
         self.assertEqual(len(lines), 8)
         self.assertEqual([line.count("\u2591\u2591") for line in lines], [3, 2, 1, 0] * 2)
 
+    def test_blocks_as_large_as_were_learnt(self):
+        model = self.folder / "model"
+        shutil.copytree(TINY, model)
+        config = json.loads((model / "config.json").read_text())
+        config["set_block"] = {"mask_token_id": 4, "block_min": 2, "block_max": 4}
+        (model / "config.json").write_text(json.dumps(config))
+        run = ("generate", "-m", str(model), "-p", "ROMEO:", "-n", "8", "--temp", "0", "--ignore-eos", "--json",
+               "--decode", "set-block", "--gamma", "inf")
+        made = self.ok(*run)
+        self.assertEqual(json.loads(made.stdout)["forward_passes"], 2)  # of 4 tokens each
+        self.assertNotIn("warning", made.stderr)
+        larger = self.ok(*run, "--block", "8")
+        self.assertEqual(json.loads(larger.stdout)["forward_passes"], 1)
+        self.assertIn("has learnt blocks of up to 4 tokens", larger.stderr)
+
     def test_decoding_that_cannot_be(self):
         for words, args in (("plain", ("fast",)),
                             ("--model-draft", ("draft",)),
@@ -109,6 +124,13 @@ class Generate(Case):
                             ("expected 1 to 64", ("set-block", "--block", "0")),
                             ("gamma: -1", ("set-block", "--gamma", "-1")),
                             ("gamma: nan", ("set-block", "--gamma", "nan")),
+                            ("--block: only with --decode set-block", ("ngram", "--block", "0")),
+                            ("--gamma: only with --decode set-block", ("ngram", "--gamma", "nan")),
+                            ("--order: only with --decode set-block", ("plain", "--order", "margin")),
+                            ("--mask-token: only with --decode set-block", ("draft", "--model-draft", str(TINY),
+                                                                            "--mask-token", "<mask>")),
+                            ("--ngram-max: only with --decode ngram", ("plain", "--ngram-max", "2")),
+                            ("--draft-max: only with --decode ngram or draft", ("set-block", "--draft-max", "2")),
                             ("only with --decode set-block", ("plain", "--show-blocks"))):
             self.refused(2, words, "generate", "-p", "x", "--decode", *args)
         self.refused(1, "neither an id nor a piece", "generate", "-p", "x", "--decode", "set-block", "--mask-token", "nopiece")
