@@ -16,6 +16,19 @@ namespace {
 
 constexpr const char* kGroup = "Decoding";
 
+// A token that begins, ends or fills texts means something else to the model than one to come.
+void check_mask(Token id, const Engine& engine) {
+  const auto refuse = [&](std::string_view what) {
+    fail_usage("--mask-token: token {} {}, expected one that texts do not have", id, what);
+  };
+  const std::vector<Token> ends = end_tokens(engine);
+  if (std::ranges::find(ends, id) != ends.end()) refuse("ends an answer");
+  if (!engine.has_tokenizer()) return;
+  if (id == engine.tokenizer().bos()) refuse("begins every text");
+  if (id == engine.tokenizer().eos()) refuse("ends a text");
+  if (id == engine.tokenizer().find("<pad>")) refuse("is padding");
+}
+
 Token mask_named(const std::string& text, const Engine& engine) {
   Token id = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
@@ -118,7 +131,10 @@ DecodeOptions resolve(const DecodingFlags& f, const Engine& engine, const ModelO
   blocks.block = f.block.value_or(trained_block(engine).value_or(blocks.block));
   blocks.gamma = f.gamma.value_or(blocks.gamma);
   if (f.order) blocks.order = reveal_order_named(*f.order);
-  if (f.mask) blocks.mask = mask_named(*f.mask, engine);
+  if (f.mask) {
+    blocks.mask = mask_named(*f.mask, engine);
+    check_mask(*blocks.mask, engine);
+  }
   if (options.mode == DecodeMode::kDraft) {
     ModelOptions draft = model;
     draft.model = f.draft_model;

@@ -131,6 +131,9 @@ class Generate(Case):
                                                                             "--mask-token", "<mask>")),
                             ("--ngram-max: only with --decode ngram", ("plain", "--ngram-max", "2")),
                             ("--draft-max: only with --decode ngram or draft", ("set-block", "--draft-max", "2")),
+                            ("token 1 ends an answer", ("set-block", "--mask-token", "<eos>")),
+                            ("token 2 begins every text", ("set-block", "--mask-token", "2")),
+                            ("token 0 is padding", ("set-block", "--mask-token", "<pad>")),
                             ("only with --decode set-block", ("plain", "--show-blocks"))):
             self.refused(2, words, "generate", "-p", "x", "--decode", *args)
         self.refused(1, "neither an id nor a piece", "generate", "-p", "x", "--decode", "set-block", "--mask-token", "nopiece")
