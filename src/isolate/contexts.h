@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -56,6 +57,8 @@ class Contexts {
            MessageFn messages, int64_t& held, std::filesystem::path files);
 
   bool has(size_t cache) const { return contexts_[cache].has_value(); }
+  // Of one whose messages are there; it need not have been read.
+  int64_t count_tokens(size_t cache) const { return std::ssize(ids(cache)); }
   // Throws Error{kInterrupted} and others as Session::append; what was being read is not there
   // then.
   const Context& read(size_t cache, const Watch& watch, const ReadFn& on_read = {});

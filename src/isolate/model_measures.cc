@@ -3,6 +3,10 @@
 #include <optional>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include "lapidary/log.h"
+
 #include "base/fail.h"
 #include "generate/logit_rows.h"
 #include "isolate/contexts.h"
@@ -16,6 +20,26 @@ double nll(std::span<const float> logits, Token id) {
   return log_sum_exp(logits) - double{logits[static_cast<size_t>(id)]};
 }
 
+// What leak_nats compares: the clusters' own contexts, and that of all turns.
+IsolationPlan leak_plan(const IsolationExample& example, const PlanOptions& o,
+                        const Tokenizer& tokenizer) {
+  const PlanOptions alone = {.conditions = {Condition::kSemantic, Condition::kSequential},
+                             .text_fields = o.text_fields,
+                             .topical = o.topical,
+                             .questions = false,
+                             .chat = o.chat};
+  return make_plan(example, alone, tokenizer);
+}
+
+bool has_leak(const IsolationExample& example, const PlannedOutput& output) {
+  return example.clusters[output.cluster].hears.empty();
+}
+
+std::vector<Token> expected_tokens(const Tokenizer& tokenizer, const PlannedOutput& output,
+                                   bool chat) {
+  return tokenizer.encode((chat ? "" : " ") + output.expected, ControlText::kLiteral);
+}
+
 class Measurer {
  public:
   Measurer(const std::shared_ptr<const Engine>& engine, const PlanOptions& options,
@@ -23,12 +47,7 @@ class Measurer {
       : engine_(engine), o_(options), folder_(folder), embedder_(embedder), watch_(watch) {}
 
   void measure(const IsolationExample& example, const IsolationPlan& plan) {
-    const PlanOptions alone = {.conditions = {Condition::kSemantic, Condition::kSequential},
-                               .text_fields = o_.text_fields,
-                               .topical = o_.topical,
-                               .questions = false,
-                               .chat = o_.chat};
-    const IsolationPlan both = make_plan(example, alone, engine_->tokenizer());
+    const IsolationPlan both = leak_plan(example, o_, engine_->tokenizer());
     if (embedder_ == nullptr) mean_ = mean_of_turns(example);
     Contexts own = contexts(both.conditions[0], ""), all = contexts(both.conditions[1], "");
     for (const PlannedCondition& condition : plan.conditions) {
@@ -41,8 +60,12 @@ class Measurer {
         MeasureRecord made{.example = example.id,
                            .condition = std::string(name_of(condition.condition)),
                            .name = output.name};
-        if (!output.expected.empty()) made.measures["expected_nll"] = expected_nll(read, output);
-        if (example.clusters[output.cluster].hears.empty())
+        if (!output.expected.empty())
+          if (const auto nats = expected_nll(read, output))
+            made.measures["expected_nll"] = *nats;
+          else
+            warn_of_expected(key);
+        if (has_leak(example, output))
           made.measures["leak_nats"] = code_length(own, output.cluster, output, record->tokens) -
                                        code_length(all, 0, output, record->tokens);
         if (!output.expected.empty() && !record->text.empty())
@@ -68,10 +91,23 @@ class Measurer {
             folder_.context_files()};
   }
 
-  double expected_nll(Contexts& contexts, const PlannedOutput& output) {
-    const std::string text = (o_.chat ? "" : " ") + output.expected;
-    const std::vector<Token> ids = engine_->tokenizer().encode(text, ControlText::kLiteral);
+  // Nothing where there is no room for it, which only messages can bring about.
+  std::optional<double> expected_nll(Contexts& contexts, const PlannedOutput& output) {
+    const Tokenizer& tokenizer = engine_->tokenizer();
+    const std::vector<Token> ids = expected_tokens(tokenizer, output, o_.chat);
+    const int64_t context = contexts.read(output.cache, Watch{{}, watch_.stop}).tokens,
+                  prompt = std::ssize(prompt_tokens(tokenizer, output.prompt, o_.chat));
+    if (context + prompt + std::ssize(ids) > engine_->config().max_position_embeddings)
+      return std::nullopt;
     return code_length(contexts, output.cache, output, ids) / static_cast<double>(ids.size());
+  }
+
+  static void warn_of_expected(const RecordKey& key) {
+    const auto& [example, condition, name] = key;
+    log(LogLevel::kWarning,
+        fmt::format("{}: {}, output {}: expected_nll is left out, what it hears leaves no room for "
+                    "the expected output",
+                    example, condition, name));
   }
 
   std::vector<float> embed(std::string_view text) const {

@@ -22,8 +22,10 @@ namespace lapidary {
 //   similarity    cosine between output and expected output, as directions of the embedder; without
 //                 one, of the model's own (Engine::embed) two thirds of the way up, without the
 //                 mean of the conversation's turns
-// Throws Error{kInterrupted}: what was measured is kept; and Error{kInput} for an output that is
-// too long for the embedder.
+// expected_nll is left out with a warning where messages, which are cut into tokens anew, came to
+// so many more tokens than were counted that the expected output has no room. Throws
+// Error{kInterrupted}: what was measured is kept; and Error{kInput} for an output that is too long
+// for the embedder.
 void measure_with_model(const std::shared_ptr<const Engine>& engine,
                         std::span<const IsolationExample> examples,
                         std::span<const IsolationPlan> plans, const PlanOptions& options,

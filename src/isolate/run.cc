@@ -4,7 +4,10 @@
 #include <list>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "lapidary/generate.h"
+#include "lapidary/log.h"
 #include "lapidary/session.h"
 
 #include "base/clock.h"
@@ -37,14 +40,17 @@ struct Work {
 struct Active {
   OutputRecord record;
   std::vector<Token> prompt;
+  int64_t most;  // tokens
   Session session;
   int label;
   std::shared_ptr<Hold> context;
   Hold own;
 
-  Active(OutputRecord r, std::vector<Token> p, const Context& from, int64_t& held, int64_t bytes)
+  Active(OutputRecord r, std::vector<Token> p, int64_t most_tokens, const Context& from,
+         int64_t& held, int64_t bytes)
       : record(std::move(r)),
         prompt(std::move(p)),
+        most(most_tokens),
         session(from.session->fork()),
         label(from.label),
         context(from.hold),
@@ -157,6 +163,7 @@ class Runner {
 
   Active& begin(Work& work, const PlannedOutput& output, std::vector<Token> prompt) {
     const bool there = work.contexts.has(output.cache);
+    const int64_t most = room(work, output, prompt);
     const Context& from = context(work, output.cache);
     const std::string& id = work.example->id;
     const int64_t bytes = answer_bytes(prompt);
@@ -169,8 +176,30 @@ class Runner {
                                       .prompt_tokens = std::ssize(prompt),
                                       .reused_tokens = there ? from.tokens : 0,
                                       .begin = now()},
-                         std::move(prompt), from, held_, bytes);
+                         std::move(prompt), most, from, held_, bytes);
     return active_.back();
+  }
+
+  // How many tokens of an output there is room for. Messages were counted as the most tokens that
+  // an output may have; their text can come to more, since it is cut into tokens anew.
+  int64_t room(const Work& work, const PlannedOutput& output, std::span<const Token> prompt) const {
+    if (work.plan->caches[output.cache].messages.empty()) return o_.plan.max_tokens;
+    const int64_t context = engine_->config().max_position_embeddings;
+    const int64_t left = context - work.contexts.count_tokens(output.cache) - std::ssize(prompt);
+    const std::string name =
+        fmt::format("{}: {}, output {}", work.example->id, work.condition(), output.name);
+    if (left < 1)
+      throw Error(ErrorKind::kInput,
+                  fmt::format("{}: the outputs that it hears came to more tokens than were counted "
+                              "for them, and leave no room in the {} there are",
+                              name, context),
+                  "what was made is kept; begin again in another folder with fewer tokens (-n)");
+    if (left < o_.plan.max_tokens)
+      log(LogLevel::kWarning,
+          fmt::format("{}: the outputs that it hears came to more tokens than were counted for "
+                      "them; it has {} at most, not {}",
+                      name, left, o_.plan.max_tokens));
+    return std::min(left, o_.plan.max_tokens);
   }
 
   // A context goes when nothing will go on from it any more; its outputs keep what they share.
@@ -228,8 +257,7 @@ class Runner {
     a.record.tokens.push_back(id);
     const bool stop = std::ranges::find(ends_, id) != ends_.end();
     if (stop) a.record.finish_reason = "stop";
-    if (!stop && std::ssize(a.record.tokens) == o_.plan.max_tokens)
-      a.record.finish_reason = "length";
+    if (!stop && std::ssize(a.record.tokens) == a.most) a.record.finish_reason = "length";
     return !a.record.finish_reason.empty();
   }
 

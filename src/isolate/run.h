@@ -30,7 +30,8 @@ struct IsolationRunOptions {
 
 // Makes what the folder does not have yet. `watch` counts outputs. Throws Error{kInput}, before any
 // work, for a context that does not fit (check_plan), and Error{kInterrupted}: the folder has what
-// was finished.
+// was finished. An output that hears others whose text
+// comes to more tokens than were counted for it is made as long as there is room, with a warning.
 void run_isolation(const std::shared_ptr<const Engine>& engine,
                    std::span<const IsolationExample> examples, std::span<const IsolationPlan> plans,
                    const IsolationRunOptions& options, IsolationFolder& folder,

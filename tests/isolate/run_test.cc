@@ -119,7 +119,8 @@ TEST_F(Runs, ContextsThatWereKeptAreNotReadAgain) {
 TEST_F(Runs, AnOutputIsWhatItsLineSays) {
   const nlohmann::ordered_json about = {{"format", 1}};
   IsolationFolder folder(scratch.path() / "run", about);
-  folder.add(OutputRecord{.example = "e", .condition = "c", .name = "n", .text = "caf\xc3"});
+  folder.add(OutputRecord{
+      .example = "e", .condition = "c", .name = "n", .tokens = {9}, .text = "caf\xc3"});
   const RecordKey key = {"e", "c", "n"};
   EXPECT_EQ(folder.find(key)->text, "caf\ufffd");
   EXPECT_EQ(IsolationFolder(scratch.path() / "run").find(key)->text, folder.find(key)->text);
@@ -144,6 +145,27 @@ TEST_F(Runs, AnotherModelOrOtherOptionsAreRefused) {
   fs::create_directory(scratch.path() / "other");
   std::ofstream(scratch.path() / "other/file") << "x";
   EXPECT_THROW(run(o, "other"), Error);
+}
+
+// Nearly all pieces are as likely: what is read of such texts has other tokens, and more.
+TEST_F(Runs, MessagesMayComeToMoreTokensThanWereMade) {
+  IsolationRunOptions o = options(50);
+  o.plan.conditions = {Condition::kSemantic};
+  o.plan.questions = false;
+  o.ignore_eos = true;
+  const int64_t positions = engine->config().max_position_embeddings;
+  // As many tokens as fit if a message had as many as its output.
+  const PlannedCondition plan = make_plan(examples[0], o.plan, engine->tokenizer()).conditions[0];
+  const int64_t prompt =
+      std::ssize(prompt_tokens(engine->tokenizer(), plan.outputs[2].prompt, false));
+  const int64_t alone = count_tokens(engine->tokenizer(), plan, plan.caches[2], false);
+  o.plan.max_tokens = (positions - alone - prompt) / 3;
+  const IsolationFolder folder = run(o, "run");
+  const OutputRecord& synthesis = *folder.find({"small", "semantic", "C"});
+  EXPECT_LT(std::ssize(synthesis.tokens), o.plan.max_tokens);
+  EXPECT_EQ(folder.contexts().at({"small", "semantic", "cluster_3"}).tokens + prompt +
+                std::ssize(synthesis.tokens),
+            positions);
 }
 
 TEST_F(Runs, MessagesCarryWhatWasMade) {
