@@ -161,7 +161,10 @@ int run_run(const RunVerb& o) {
     for (const std::string& warning : plans.back().warnings) note("lapidary: warning: " + warning);
   }
   TextEmbedder* similarity = embedder ? &*embedder : nullptr;
+  // Before there is a folder: a command that is refused must not stand in the way of a right one.
   if (similarity != nullptr) check_lengths(*similarity, plans, options.plan.max_tokens);
+  check_run(*engine, plans, options);
+  check_measures(*engine, examples, plans, options.plan);
   IsolationFolder folder(o.output, run_description(*engine, examples, plans, options, similarity));
   folder.keep(examples, plans);
   const Interruption interruption;

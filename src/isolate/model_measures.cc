@@ -1,5 +1,6 @@
 #include "isolate/model_measures.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -160,6 +161,39 @@ class Measurer {
   std::vector<float> mean_;  // of the embeddings of the example's turns
 };
 
+// Of the contexts of a condition, each message counted as the most that it may be.
+std::vector<int64_t> lengths(const Engine& engine, const PlannedCondition& condition,
+                             const PlanOptions& o) {
+  std::vector<int64_t> list;
+  for (const PlannedCache& cache : condition.caches)
+    list.push_back(count_tokens(engine.tokenizer(), condition, cache, o.chat, o.max_tokens));
+  return list;
+}
+
+struct MeasureRoom {
+  const Engine& engine;
+  const std::string& example;
+  Condition condition;
+  const PlannedOutput& output;
+  bool chat;
+
+  // `what` is read for the measure: a context, the prompt, and as many tokens as `after`.
+  void check(std::string_view measure, std::string_view what, int64_t context,
+             int64_t after) const {
+    const int64_t positions = engine.config().max_position_embeddings;
+    const int64_t needed =
+        context + std::ssize(prompt_tokens(engine.tokenizer(), output.prompt, chat)) + after;
+    if (needed > positions)
+      throw Error(ErrorKind::kInput,
+                  fmt::format("{}: {}, output {}: {} reads {}, which need {} positions, {} more "
+                              "than the {} there are",
+                              example, name_of(condition), output.name, measure, what, needed,
+                              needed - positions, positions),
+                  "shorten the example, ask for fewer tokens with -n, or take a model with a "
+                  "longer context");
+  }
+};
+
 }  // namespace
 
 void measure_with_model(const std::shared_ptr<const Engine>& engine,
@@ -172,6 +206,27 @@ void measure_with_model(const std::shared_ptr<const Engine>& engine,
     measurer.measure(examples[i], plans[i]);
   }
   watch.report(std::ssize(plans), std::ssize(plans));
+}
+
+void check_measures(const Engine& engine, std::span<const IsolationExample> examples,
+                    std::span<const IsolationPlan> plans, const PlanOptions& options) {
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const IsolationPlan both = leak_plan(examples[i], options, engine.tokenizer());
+    const std::vector<int64_t> own = lengths(engine, both.conditions[0], options),
+                               all = lengths(engine, both.conditions[1], options);
+    for (const PlannedCondition& condition : plans[i].conditions) {
+      const std::vector<int64_t> contexts = lengths(engine, condition, options);
+      for (const PlannedOutput& output : condition.outputs) {
+        const MeasureRoom room{engine, plans[i].example, condition.condition, output, options.chat};
+        if (!output.expected.empty())
+          room.check("expected_nll", "context, prompt and expected output", contexts[output.cache],
+                     std::ssize(expected_tokens(engine.tokenizer(), output, options.chat)));
+        if (has_leak(examples[i], output))
+          room.check("leak_nats", "all turns of the conversation, prompt and output",
+                     std::max(all[0], own[output.cluster]), options.max_tokens);
+      }
+    }
+  }
 }
 
 void check_lengths(const TextEmbedder& embedder, std::span<const IsolationPlan> plans,

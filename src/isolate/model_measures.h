@@ -31,6 +31,11 @@ void measure_with_model(const std::shared_ptr<const Engine>& engine,
                         std::span<const IsolationPlan> plans, const PlanOptions& options,
                         IsolationFolder& folder, TextEmbedder* embedder, const Watch& watch = {});
 
+// Throws, before anything is made, Error{kInput} naming the first output and the measure of it that
+// needs more positions than the model has.
+void check_measures(const Engine& engine, std::span<const IsolationExample> examples,
+                    std::span<const IsolationPlan> plans, const PlanOptions& options);
+
 // Throws, before anything is made, Error{kUsage} when outputs of that many tokens may be too long
 // for the embedder, and Error{kInput} when an expected output is.
 void check_lengths(const TextEmbedder& embedder, std::span<const IsolationPlan> plans,

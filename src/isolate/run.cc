@@ -289,14 +289,19 @@ uint64_t output_seed(uint64_t seed, const std::string& example, const std::strin
   return hash_text(mix64(seed), example + "\n" + output + "\n");
 }
 
+void check_run(const Engine& engine, std::span<const IsolationPlan> plans,
+               const IsolationRunOptions& options) {
+  check_sampler_options(options.sampling, engine.config().vocab_size);
+  for (const IsolationPlan& plan : plans)
+    check_plan(plan, options.plan, engine.tokenizer(), engine.config().max_position_embeddings);
+}
+
 void run_isolation(const std::shared_ptr<const Engine>& engine,
                    std::span<const IsolationExample> examples, std::span<const IsolationPlan> plans,
                    const IsolationRunOptions& options, IsolationFolder& folder,
                    const Watch& watch) {
   LAPIDARY_CHECK(examples.size() == plans.size(), "a plan for each example");
-  check_sampler_options(options.sampling, engine->config().vocab_size);
-  for (const IsolationPlan& plan : plans)
-    check_plan(plan, options.plan, engine->tokenizer(), engine->config().max_position_embeddings);
+  check_run(*engine, plans, options);
   if (options.keep_contexts) folder.keep_context_files();
   Runner(engine, examples, plans, options, folder, watch).run();
 }

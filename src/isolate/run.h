@@ -28,6 +28,10 @@ struct IsolationRunOptions {
   bool keep_contexts = false;
 };
 
+// Throws as run_isolation does before any work; a folder need not be there for it.
+void check_run(const Engine& engine, std::span<const IsolationPlan> plans,
+               const IsolationRunOptions& options);
+
 // Makes what the folder does not have yet. `watch` counts outputs. Throws Error{kInput}, before any
 // work, for a context that does not fit (check_plan), and Error{kInterrupted}: the folder has what
 // was finished. An output that hears others whose text

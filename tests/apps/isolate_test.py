@@ -155,10 +155,20 @@ class Isolate(Case):
                      str(self.folder / "killed"), "-n", "17")
 
     def test_too_long(self):
-        self.refused(1, "more than the 2048 there are", "isolate", "run", str(EXAMPLE), "-o",
-                     str(self.folder / "long"), "-n", "1900")
-        self.assertFalse((self.folder / "long/outputs.jsonl").exists() and
-                         (self.folder / "long/outputs.jsonl").read_text())
+        """What is refused leaves no folder, which the right command would be refused for."""
+        run = ("isolate", "run", str(self.small()), "-o", str(self.folder / "run"), "-q")
+        for code, words, args in ((1, "more than the 2048 there are", ("-n", "2100")),
+                                  (2, "temp", ("--temp", "-1")), (2, "top-p", ("--top-p", "7"))):
+            self.refused(code, words, *run, *args)
+            self.assertFalse((self.folder / "run").exists())
+        long = json.loads(self.small().read_text())
+        long["semantic_clusters"]["cluster_1"]["expected_output"] = "zq" * 2000
+        file = self.folder / "long.json"
+        file.write_text(json.dumps(long))
+        self.refused(1, "small: semantic, output A: expected_nll reads", "isolate", "run", str(file), "-o",
+                     str(self.folder / "run"), "-n", "8", "--conditions", "semantic")
+        self.assertFalse((self.folder / "run").exists())
+        self.ok(*run, "-n", "8", "--conditions", "semantic")
 
     def test_similarity_model(self):
         longer = ("isolate", "run", str(self.small()), "-o", str(self.folder / "similar"), "-q",

@@ -165,6 +165,29 @@ TEST(ModelMeasures, AreCodeLengths) {
   }
 }
 
+// Before anything is made it is known what will not fit.
+TEST(ModelMeasures, SayWhatHasNoRoom) {
+  const auto engine = Engine::load(kTiny, {.threads = 2});
+  const std::vector<IsolationExample> examples = {small_example()};
+  PlanOptions options{.conditions = {Condition::kSemantic}, .max_tokens = 10};
+  const auto refused = [&](std::span<const IsolationPlan> plans) -> std::string {
+    try {
+      check_measures(*engine, examples, plans, options);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  std::vector<IsolationPlan> plans = {make_plan(examples[0], options, engine->tokenizer())};
+  EXPECT_EQ(refused(plans), "");
+  plans[0].conditions[0].outputs[0].expected = std::string(2100, '\1');
+  EXPECT_TRUE(refused(plans).starts_with("small: semantic, output A: expected_nll reads "));
+  // The output fits its own context, but not after all turns, which leak_nats reads too.
+  plans[0].conditions[0].outputs[0].expected = "";
+  options.max_tokens = 2000;
+  EXPECT_TRUE(refused(plans).starts_with("small: semantic, output A: leak_nats reads "));
+}
+
 TEST(ModelMeasures, AnEmbedderSaysHowSimilarOutputsAre) {
   const auto engine = Engine::load(kTiny, {.threads = 2});
   TextEmbedder embedder = TextEmbedder::load(kEmbeddingGemma, {.threads = 2}, kSimilarityTask);
