@@ -200,6 +200,7 @@ void measure_with_model(const std::shared_ptr<const Engine>& engine,
                         std::span<const IsolationExample> examples,
                         std::span<const IsolationPlan> plans, const PlanOptions& options,
                         IsolationFolder& folder, TextEmbedder* embedder, const Watch& watch) {
+  folder.check_ids(engine->config().vocab_size);
   Measurer measurer(engine, options, folder, embedder, watch);
   for (size_t i = 0; i < plans.size(); ++i) {
     watch.report(static_cast<int64_t>(i), std::ssize(plans));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <string_view>
 
 #include "base/fail.h"
@@ -107,9 +108,12 @@ OutputRecord output_record(const Json& json, const std::string& where) {
                  .seconds = o.number("seconds")};
   if (!o.raw("seed").is_number_unsigned()) o.fail_field("seed", "expected a number");
   r.seed = o.raw("seed").get<uint64_t>();
-  if (!o.raw("tokens").is_array()) o.fail_field("tokens", "expected a list of ids");
-  for (const Json& id : o.raw("tokens")) {
-    if (!id.is_number_integer()) o.fail_field("tokens", "expected a list of ids");
+  const Json& tokens = o.raw("tokens");
+  if (!tokens.is_array()) o.fail_field("tokens", "expected a list of ids");
+  if (tokens.empty()) o.fail_field("tokens", "is empty, an output has a token at least");
+  for (const Json& id : tokens) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > std::numeric_limits<Token>::max())
+      o.fail_field("tokens", "expected a list of ids, found " + shown_json(id));
     r.tokens.push_back(id.get<Token>());
   }
   return r;

@@ -302,6 +302,7 @@ void run_isolation(const std::shared_ptr<const Engine>& engine,
                    const Watch& watch) {
   LAPIDARY_CHECK(examples.size() == plans.size(), "a plan for each example");
   check_run(*engine, plans, options);
+  folder.check_ids(engine->config().vocab_size);
   if (options.keep_contexts) folder.keep_context_files();
   Runner(engine, examples, plans, options, folder, watch).run();
 }

@@ -189,6 +189,15 @@ double IsolationFolder::seconds() const {
   return last;
 }
 
+void IsolationFolder::check_ids(int vocabulary) const {
+  for (const auto& [key, record] : outputs_)
+    for (const Token id : record.tokens)
+      if (id >= vocabulary)
+        fail("{}: {}: {}, output {}: token id {} is not in the model's vocabulary of {}",
+             (path_ / "outputs.jsonl").string(), record.example, record.condition, record.name, id,
+             vocabulary);
+}
+
 // A run that goes on must hear the same text as one that was never stopped.
 void IsolationFolder::add(const OutputRecord& record) {
   const fs::path file = path_ / "outputs.jsonl";

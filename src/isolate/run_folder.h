@@ -68,6 +68,9 @@ class IsolationFolder {
   std::map<std::string, ConditionCost> costs() const;  // by condition
   // When the last thing in it ended.
   double seconds() const;
+  // Throws Error{kInput} naming an output that has an id which a model of so many tokens lacks:
+  // somebody edited it.
+  void check_ids(int vocabulary) const;
 
   // On disk when they return.
   void add(const OutputRecord& record);

@@ -71,7 +71,8 @@ class Judgements : public ::testing::Test {
         for (const PlannedOutput& output : condition.outputs)
           folder.add(OutputRecord{.example = example.id,
                                   .condition = std::string(name_of(condition.condition)),
-                                  .name = output.name});
+                                  .name = output.name,
+                                  .tokens = {1}});
       examples.push_back(std::move(example));
       plans.push_back(std::move(plan));
     }

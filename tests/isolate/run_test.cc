@@ -147,6 +147,30 @@ TEST_F(Runs, AnotherModelOrOtherOptionsAreRefused) {
   EXPECT_THROW(run(o, "other"), Error);
 }
 
+// Ids that somebody put into the folder are seen before they index anything.
+TEST_F(Runs, EditedIdsAreRefused) {
+  IsolationRunOptions o = options(0);
+  o.plan.conditions = {Condition::kSemantic};
+  const fs::path file = run(o, "run").path() / "outputs.jsonl";
+  std::ifstream in(file);
+  std::string first;
+  std::getline(in, first);
+  const size_t begin = first.find("\"tokens\":["), end = first.find(']', begin);
+  ASSERT_NE(begin, std::string::npos);
+  for (const auto& [ids, words] : {std::pair("", "line 1"), std::pair("5,-1", "found -1"),
+                                   std::pair("7777777777", "found 7777777777"),
+                                   std::pair("5,4096", "output A: token id 4096 is not in")}) {
+    std::ofstream(file) << first.substr(0, begin) + "\"tokens\":[" + ids + first.substr(end)
+                        << "\n";
+    try {
+      run(o, "run");
+      FAIL() << ids;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+    }
+  }
+}
+
 // Nearly all pieces are as likely: what is read of such texts has other tokens, and more.
 TEST_F(Runs, MessagesMayComeToMoreTokensThanWereMade) {
   IsolationRunOptions o = options(50);
