@@ -93,11 +93,26 @@ std::optional<std::pair<double, double>> interval_of(std::span<const double> val
   return std::pair(interval.low, interval.high);
 }
 
+using OutputFigures = std::vector<std::pair<size_t, double>>;  // by output, ascending
+
+// Of the means over the outputs that both have: a run that is not finished may have made more under
+// one condition than under the other.
+std::optional<double> paired_difference(const OutputFigures& a, const OutputFigures& b) {
+  std::vector<double> of_a, of_b;
+  for (const auto& [output, value] : a) {
+    const auto other = std::ranges::find(b, output, &OutputFigures::value_type::first);
+    if (other == b.end()) continue;
+    of_a.push_back(value);
+    of_b.push_back(other->second);
+  }
+  if (of_a.empty()) return std::nullopt;
+  return mean(of_a) - mean(of_b);
+}
+
 ConditionDifference difference(const ConditionFigure& a, const ConditionFigure& b, uint64_t seed) {
   std::vector<double> differences;
-  for (size_t i = 0; i < a.by_example.size(); ++i)
-    if (a.by_example[i] && b.by_example[i])
-      differences.push_back(*a.by_example[i] - *b.by_example[i]);
+  for (size_t i = 0; i < a.by_output.size(); ++i)
+    if (const auto d = paired_difference(a.by_output[i], b.by_output[i])) differences.push_back(*d);
   ConditionDifference made{.group = a.group,
                            .measure = a.measure,
                            .a = a.condition,
@@ -201,13 +216,12 @@ std::vector<ConditionFigure> condition_figures(std::span<const IsolationExample>
                                                std::span<const MeasuredOutput> outputs,
                                                uint64_t seed) {
   // By group, measure, condition and example.
-  std::map<std::tuple<std::string, std::string, Condition>, std::map<size_t, std::vector<double>>>
-      values;
+  std::map<std::tuple<std::string, std::string, Condition>, std::map<size_t, OutputFigures>> values;
   for (const MeasuredOutput& made : outputs) {
     const PlannedCondition& condition = plans[made.example].conditions[made.condition];
     const std::string group(group_of(examples[made.example], condition.outputs[made.output]));
     for (const auto& [name, value] : made.measures)
-      values[{group, name, condition.condition}][made.example].push_back(value);
+      values[{group, name, condition.condition}][made.example].emplace_back(made.output, value);
   }
   std::vector<ConditionFigure> figures;
   for (const auto& [key, by_example] : values) {
@@ -216,10 +230,14 @@ std::vector<ConditionFigure> condition_figures(std::span<const IsolationExample>
                            .condition = std::get<2>(key),
                            .by_example = {}};
     figure.by_example.resize(plans.size());
+    figure.by_output.resize(plans.size());
     std::vector<double> means;
     for (const auto& [example, list] : by_example) {
-      means.push_back(mean(list));
+      std::vector<double> of_outputs;
+      for (const auto& [output, value] : list) of_outputs.push_back(value);
+      means.push_back(mean(of_outputs));
       figure.by_example[example] = means.back();
+      figure.by_output[example] = list;
     }
     figure.examples = std::ssize(means);
     figure.mean = mean(means);

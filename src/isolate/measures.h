@@ -63,12 +63,14 @@ struct ConditionFigure {
   std::string group, measure;
   Condition condition;
   std::vector<std::optional<double>> by_example;
+  // What by_example is the mean of: the output's index in the plan, and its figure.
+  std::vector<std::vector<std::pair<size_t, double>>> by_output = {};
   int64_t examples = 0;  // that have it
   double mean = 0;
   std::optional<std::pair<double, double>> interval = {};  // 95 %, of the bootstrap
 };
 
-// The semantic condition against another, paired by example.
+// The semantic condition against another, paired by example: over the outputs that both have.
 struct ConditionDifference {
   std::string group, measure;
   Condition a, b;

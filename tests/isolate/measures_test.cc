@@ -72,7 +72,8 @@ TEST(Measures, ConditionsAreComparedByExample) {
     // Two outputs of a group count as their mean.
     outputs.push_back({e, 0, 0, {{"x", 10 + x}}});
     outputs.push_back({e, 0, 1, {{"x", 12 + x}}});
-    outputs.push_back({e, 1, 0, {{"x", 12 + 2 * x}}});
+    outputs.push_back({e, 1, 0, {{"x", 11 + 2 * x}}});
+    outputs.push_back({e, 1, 1, {{"x", 13 + 2 * x}}});
   }
   const auto figures = condition_figures(examples, plans, outputs, 1);
   ASSERT_EQ(figures.size(), 2u);
@@ -91,6 +92,25 @@ TEST(Measures, ConditionsAreComparedByExample) {
   ASSERT_TRUE(d.interval);
   EXPECT_GE(d.interval->first, 1);
   EXPECT_LE(d.interval->second, 3);
+}
+
+// Of a run that is not finished: what one condition has alone is in its own figure only.
+TEST(Measures, OutputsThatBothHaveArePaired) {
+  const std::vector<IsolationExample> examples(2, small_example());
+  const IsolationPlan plan = make_plan(
+      examples[0], {.conditions = {Condition::kSequential, Condition::kSemantic}}, tokenizer());
+  const std::vector<IsolationPlan> plans(2, plan);
+  const std::vector<MeasuredOutput> outputs = {
+      {0, 0, 0, {{"x", 1}}}, {0, 0, 1, {{"x", 100}}}, {0, 1, 0, {{"x", 4}}},
+      {1, 0, 1, {{"x", 5}}}, {1, 1, 0, {{"x", 7}}},
+  };
+  const auto figures = condition_figures(examples, plans, outputs, 1);
+  ASSERT_EQ(figures.size(), 2u);
+  EXPECT_DOUBLE_EQ(figures[0].mean, (50.5 + 5) / 2);
+  const auto differences = condition_differences(figures, 1);
+  ASSERT_EQ(differences.size(), 1u);
+  EXPECT_EQ(differences[0].pairs, 1);  // the other example has no output under both
+  EXPECT_DOUBLE_EQ(differences[0].mean, 3);
 }
 
 TEST(Measures, OneExampleIsNoStatistics) {
