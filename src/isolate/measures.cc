@@ -160,6 +160,12 @@ std::optional<ForeignMarks> foreign_marks(const IsolationExample& example,
   }
   for (const IsolationQuestion& question : example.clusters[cluster].questions)
     visible.push_back(question.prompt);
+  // An ideal answer is not contaminated, also where a sum in it stands in another cluster's text.
+  for (const size_t i : seen) {
+    visible.push_back(example.clusters[i].expected_output);
+    for (const IsolationQuestion& question : example.clusters[i].questions)
+      visible.push_back(question.expected_output);
+  }
   const Contamination terms = contamination(text, own, foreign);
   const std::vector<Fact> facts = find_facts(text, foreign_facts(others, visible));
   ForeignMarks marks{

@@ -113,6 +113,18 @@ TEST(Measures, OutputsThatBothHaveArePaired) {
   EXPECT_DOUBLE_EQ(differences[0].mean, 3);
 }
 
+// Numbers of the expected answers are the cluster's own, wherever else they stand.
+TEST(Measures, ExpectedAnswersAreNotForeign) {
+  IsolationExample example = small_example();
+  example.turns[1].texts["instruction"] = "Bake 250 loaves at 180 degrees, sell 75 of them.";
+  const std::string text = "It carries 250 men, 180 goats and 75 hens.";
+  EXPECT_EQ(foreign_marks(example, {}, 0, text)->facts, 3);
+  example.clusters[0].expected_output = "The ship carries 250 men.";
+  EXPECT_EQ(foreign_marks(example, {}, 0, text)->facts, 2);
+  example.clusters[0].questions[0].expected_output = "180";
+  EXPECT_EQ(foreign_marks(example, {}, 0, text)->facts, 1);
+}
+
 TEST(Measures, OneExampleIsNoStatistics) {
   const std::vector<IsolationExample> examples = {small_example()};
   const std::vector<IsolationPlan> plans = {make_plan(
