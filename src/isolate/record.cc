@@ -18,10 +18,9 @@ constexpr std::string_view kVerdicts[] = {"1", "2", "tie",
 }  // namespace
 
 OrderedJson to_json(const ContextRecord& r) {
-  return {{"example", r.example},     {"condition", r.condition},
-          {"name", r.name},           {"tokens", r.tokens},
-          {"prefilled", r.prefilled}, {"bytes", r.bytes},
-          {"begin", r.begin},         {"end", r.end}};
+  return {{"example", r.example}, {"condition", r.condition}, {"name", r.name},
+          {"tokens", r.tokens},   {"prefilled", r.prefilled}, {"restored", r.restored},
+          {"bytes", r.bytes},     {"begin", r.begin},         {"end", r.end}};
 }
 
 OrderedJson to_json(const OutputRecord& r) {
@@ -87,6 +86,7 @@ ContextRecord context_record(const Json& json, const std::string& where) {
           .name = o.string("name"),
           .tokens = o.integer("tokens"),
           .prefilled = o.integer("prefilled"),
+          .restored = o.integer("restored", 0),  // older runs did not count them
           .bytes = o.integer("bytes"),
           .begin = o.number("begin"),
           .end = o.number("end")};

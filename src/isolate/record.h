@@ -20,7 +20,8 @@ using RecordKey = std::tuple<std::string, std::string, std::string>;
 struct ContextRecord {
   std::string example, condition, name;
   int64_t tokens = 0;
-  int64_t prefilled = 0;  // of them, computed here
+  int64_t prefilled = 0;  // of them, computed here, as often as they were
+  int64_t restored = 0;   // of them, read from a file
   int64_t bytes = 0;      // of keys and values
   double begin = 0, end = 0;
 

@@ -148,13 +148,15 @@ class Runner {
         cache, Watch{{}, watch_.stop}, [&](size_t i, const Context& read, double seconds) {
           const RecordKey key = work.key(work.plan->caches[i]);
           const auto before = folder_.contexts().find(key);
-          const int64_t prefilled =
-              before == folder_.contexts().end() ? 0 : before->second.prefilled;
+          const bool again = before != folder_.contexts().end();
+          const int64_t prefilled = again ? before->second.prefilled : 0,
+                        restored = again ? before->second.restored : 0;
           folder_.add(ContextRecord{.example = work.example->id,
                                     .condition = work.condition(),
                                     .name = work.plan->caches[i].name,
                                     .tokens = read.tokens,
                                     .prefilled = prefilled + read.prefilled,
+                                    .restored = restored + read.tokens - read.prefilled,
                                     .bytes = read.bytes,
                                     .begin = now() - seconds,
                                     .end = now()});

@@ -168,6 +168,7 @@ std::map<std::string, ConditionCost> IsolationFolder::costs() const {
     ConditionCost& cost = costs[context.condition];
     cost.cached += context.tokens;
     cost.prefilled += context.prefilled;
+    cost.reused += context.restored;
     cost.bytes += context.bytes;
     cost.seconds += context.end - context.begin;
   }

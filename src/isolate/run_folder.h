@@ -34,7 +34,7 @@ struct ConditionCost {
   int64_t outputs = 0;
   int64_t cached = 0;     // tokens of its contexts
   int64_t prefilled = 0;  // tokens of contexts and prompts, as often as they were read
-  int64_t reused = 0;     // tokens of contexts that outputs found in a cache
+  int64_t reused = 0;     // tokens of contexts that outputs found in a cache, or in a file
   int64_t decoded = 0;
   int64_t bytes = 0;  // of keys and values
   double seconds = 0;

@@ -101,9 +101,13 @@ TEST_F(Runs, ContextsThatWereKeptAreNotReadAgain) {
   const IsolationFolder again = run(o, "kept");
   EXPECT_EQ(tokens(again), expected);
   for (const auto& [key, context] : again.contexts()) {
-    const int64_t before = kept.contexts().at(key).prefilled;
-    EXPECT_EQ(context.prefilled, std::get<1>(key) == "mask" ? 2 * before : before);
+    const bool mask = std::get<1>(key) == "mask";
+    const ContextRecord& before = kept.contexts().at(key);
+    EXPECT_EQ(context.prefilled, mask ? 2 * before.prefilled : before.prefilled);
+    EXPECT_EQ(context.restored, mask ? 0 : before.restored + before.tokens);
   }
+  EXPECT_EQ(again.costs().at("semantic").reused,
+            kept.costs().at("semantic").reused + kept.costs().at("semantic").cached);
   // What is not the context's is said.
   std::vector<fs::path> list;
   for (const auto& file : fs::directory_iterator(files)) list.push_back(file.path());
