@@ -126,6 +126,7 @@ ConditionDifference difference(const ConditionFigure& a, const ConditionFigure& 
   made.p_sign_flip = sign_flip_test(differences, kResamples, seed).p;
   made.p_t = paired_t_test(differences).p;
   made.dz = cohens_dz(differences);
+  made.gz = hedges_gz(differences);
   made.rank_biserial = rank_biserial(differences);
   made.pairs_needed = std::isfinite(*made.dz) ? pairs_needed(*made.dz) : std::nullopt;
   return made;
@@ -289,6 +290,7 @@ OrderedJson to_json(const ConditionDifference& d) {
           {"p_t", json_of(d.p_t)},
           {"p_holm", json_of(d.p_holm)},
           {"cohens_dz", json_of(d.dz)},
+          {"hedges_gz", json_of(d.gz)},
           {"rank_biserial", json_of(d.rank_biserial)},
           {"pairs_needed", json_of(d.pairs_needed)}};
 }

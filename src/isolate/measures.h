@@ -79,7 +79,7 @@ struct ConditionDifference {
   std::optional<std::pair<double, double>> interval = {};
   std::optional<double> p_wilcoxon = {}, p_sign_flip = {}, p_t = {};
   std::optional<double> p_holm = {};  // of Wilcoxon's, over all differences
-  std::optional<double> dz = {}, rank_biserial = {};
+  std::optional<double> dz = {}, gz = {}, rank_biserial = {};
   std::optional<int64_t> pairs_needed = {};
 };
 

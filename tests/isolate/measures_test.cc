@@ -14,6 +14,7 @@
 #include "isolate/description.h"
 #include "isolate/model_measures.h"
 #include "isolate/run.h"
+#include "isolate/statistics.h"
 #include "small_example.h"
 
 namespace lapidary {
@@ -87,6 +88,7 @@ TEST(Measures, ConditionsAreComparedByExample) {
   EXPECT_EQ(d.b, Condition::kSequential);
   EXPECT_DOUBLE_EQ(d.mean, 2);
   EXPECT_DOUBLE_EQ(*d.dz, 2);
+  EXPECT_DOUBLE_EQ(*d.gz, hedges_gz(std::vector{1.0, 2.0, 3.0}));
   EXPECT_DOUBLE_EQ(*d.p_wilcoxon, 0.25);  // the least that three pairs can give
   EXPECT_DOUBLE_EQ(*d.p_holm, 0.25);      // alone in its family
   ASSERT_TRUE(d.interval);
