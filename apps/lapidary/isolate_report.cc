@@ -37,7 +37,10 @@ void setup_report(CLI::App& verb, ReportVerb& o) {
 int run_report(const ReportVerb& o) {
   apply(o.verbosity);
   std::vector<IsolationResult> runs;
-  for (const std::string& folder : o.runs) runs.push_back(read_result(folder));
+  for (const std::string& folder : o.runs) {
+    runs.push_back(read_result(folder));
+    for (const std::string& remark : remarks(runs.back())) note("lapidary: warning: " + remark);
+  }
   if (o.json) {
     Json list = Json::array();
     for (const IsolationResult& run : runs) list.push_back(to_json(run));

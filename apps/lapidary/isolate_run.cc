@@ -178,6 +178,7 @@ int run_run(const RunVerb& o) {
                        Watch{bar.fn(), interruption.token()});
   }
   const IsolationResult runs[] = {read_result(o.output)};
+  for (const std::string& remark : remarks(runs[0])) note("lapidary: warning: " + remark);
   Json json = plans_json(plans, options.plan, engine->tokenizer());
   json.update(to_json(runs[0]));
   write_file(folder.path() / "result.json", json.dump(1) + "\n");

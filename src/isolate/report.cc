@@ -71,36 +71,50 @@ HtmlSection figures_section(const IsolationResult& run, std::string_view group) 
 // Differences whose sign is not chance, by Holm's p; green where isolation is better.
 HtmlSection differences_section(const IsolationResult& run) {
   std::string rows;
-  size_t shown = 0;
+  size_t shown = 0, tested = 0;
+  int64_t pairs = 0;
   for (const ConditionDifference& d : run.differences) {
+    tested += d.p_holm ? 1 : 0;
+    pairs = std::max(pairs, d.pairs);
     const auto kind = std::ranges::find(measure_kinds(), d.measure, &MeasureKind::name);
     if (kind == measure_kinds().end() || !d.p_holm || !d.interval || *d.p_holm > 0.05) continue;
     const double gain = d.mean * kind->better;
     rows += fmt::format(
         "<tr><td>{}: {}</td><td>{}</td><td class=\"n {}\">{:+.{}f}<br><small>{} … {}</small></td>"
-        "<td class=\"n\">{:.2g}</td><td class=\"n\">{:.2f}</td><td class=\"n\">{}</td></tr>\n",
+        "<td class=\"n\">{:.2g}</td><td class=\"n\">{:.2g}</td><td class=\"n\">{:.2f}</td>"
+        "<td class=\"n\">{:.2f}</td><td class=\"n\">{}</td></tr>\n",
         html_escape(d.group), html_escape(kind->title), name_of(d.b),
         gain > 0   ? "good"
         : gain < 0 ? "bad"
                    : "",
         d.mean, kind->digits, number(d.interval->first, kind->digits),
-        number(d.interval->second, kind->digits), *d.p_holm, *d.dz,
-        d.pairs_needed ? std::to_string(*d.pairs_needed) : "");
+        number(d.interval->second, kind->digits), *d.p_holm, *d.p_sign_flip, *d.dz,
+        *d.rank_biserial, d.pairs_needed ? std::to_string(*d.pairs_needed) : "");
     ++shown;
   }
+  constexpr const char* kTitle = "Semantic isolation against the other conditions";
+  if (run.differences.empty())
+    return {kTitle, "<p>There are no two to compare: semantic and another condition.</p>\n"};
+  if (tested == 0)
+    return {kTitle,
+            fmt::format("<p>No difference was tested: a test needs two examples at least that "
+                        "have outputs under both conditions, this run has {}. Differences "
+                        "without a test are in what <code>isolate report --json</code> "
+                        "prints.</p>\n",
+                        pairs)};
   const std::string all = fmt::format(
       "<p>{} of {} differences between semantic isolation and another condition are larger than "
-      "chance explains (Wilcoxon signed-rank over {} examples, Holm over all {} differences, p "
-      "&lt; "
-      "0.05). Green: isolation is better. The last column: examples that would show an effect of "
-      "this size four times in five.</p>\n",
-      shown, run.differences.size(), run.plans.size(), run.differences.size());
-  if (shown == 0) return {"Semantic isolation against the other conditions", all};
-  return {"Semantic isolation against the other conditions",
+      "chance explains (Wilcoxon signed-rank over up to {} examples, Holm over all {} differences, "
+      "p &lt; 0.05). Green: isolation is better. The last column: examples that would show an "
+      "effect of this size four times in five.</p>\n",
+      shown, tested, pairs, tested);
+  if (shown == 0) return {kTitle, all};
+  return {kTitle,
           all +
               "<div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>measure</th><th>against"
               "</th><th class=\"n\">difference</th><th class=\"n\">p, Holm</th><th class=\"n\">"
-              "d<sub>z</sub></th><th class=\"n\">examples needed</th></tr></thead><tbody>\n" +
+              "p, sign flips</th><th class=\"n\">d<sub>z</sub></th><th class=\"n\">rank-biserial"
+              "</th><th class=\"n\">examples needed</th></tr></thead><tbody>\n" +
               rows + "</tbody></table></div>\n"};
 }
 
@@ -237,6 +251,15 @@ std::vector<Chart> charts(const IsolationResult& run) {
   return list;
 }
 
+// "16", "12 of 16 (unfinished)", "16, of which 2 without text"
+std::string outputs_text(const IsolationResult& run) {
+  std::string text = std::to_string(run.outputs.size());
+  if (std::ssize(run.outputs) < run.planned)
+    text += fmt::format(" of {} (unfinished)", run.planned);
+  if (!run.empty.empty()) text += fmt::format(", of which {} without text", run.empty.size());
+  return text;
+}
+
 }  // namespace
 
 Report isolation_report(std::span<const IsolationResult> runs) {
@@ -252,7 +275,7 @@ Report isolation_report(std::span<const IsolationResult> runs) {
                   {"similarity by", similarity == "null" ? "its hidden states" : similarity},
                   {"arithmetic, keys and values", text("compute") + ", " + text("kv_type")},
                   {"examples", std::to_string(run.plans.size())},
-                  {"outputs", std::to_string(run.outputs.size())},
+                  {"outputs", outputs_text(run)},
                   {"tokens of an output, at most", text("max_tokens")},
                   {"temperature, seed", text("temperature") + ", " + text("seed")},
                   {"chat format", text("chat")},
@@ -281,6 +304,8 @@ Report isolation_report(std::span<const IsolationResult> runs) {
   if (run.plans.size() > kMostExamples)
     report.notes.push_back(fmt::format("Of {} examples the first {} are shown one by one.",
                                        run.plans.size(), kMostExamples));
+  for (const IsolationResult& shown : runs)
+    for (const std::string& remark : remarks(shown)) report.notes.push_back(remark);
   report.notes.emplace_back(
       "Marked in outputs: terms, and in another colour numbers and names, of clusters that the "
       "output must not know. Definitions of all figures are in docs/isolation.md.");

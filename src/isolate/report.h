@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "isolate/judgements.h"
@@ -21,9 +22,15 @@ struct IsolationResult {
   std::vector<ConditionFigure> figures = {};
   std::vector<ConditionDifference> differences = {};
   std::vector<JudgedPair> judged = {};
+  int64_t planned = 0;                // outputs, of which there may be fewer
+  int64_t measured = 0;               // outputs that the model was asked about
+  std::vector<RecordKey> empty = {};  // outputs without text
 };
 // Throws Error{kInput} where there is no run.
 IsolationResult read_result(const std::filesystem::path& folder);
+
+// What whoever reads the figures must know: that the run is not finished, and outputs without text.
+std::vector<std::string> remarks(const IsolationResult& result);
 
 // {"metrics": [...], "statistics": [...], "seconds", "outputs": [each with its "measures"], ...}
 // and "judged" where there are judgements.

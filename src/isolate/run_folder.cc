@@ -162,6 +162,12 @@ const OutputRecord* IsolationFolder::find(const RecordKey& key) const {
   return found == outputs_.end() ? nullptr : &found->second;
 }
 
+OrderedJson to_json(const ConditionCost& cost) {
+  return {{"outputs", cost.outputs}, {"cached", cost.cached},   {"prefilled", cost.prefilled},
+          {"reused", cost.reused},   {"decoded", cost.decoded}, {"bytes", cost.bytes},
+          {"seconds", cost.seconds}};
+}
+
 std::map<std::string, ConditionCost> IsolationFolder::costs() const {
   std::map<std::string, ConditionCost> costs;
   for (const auto& [key, context] : contexts_) {

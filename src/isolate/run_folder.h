@@ -39,6 +39,7 @@ struct ConditionCost {
   int64_t bytes = 0;  // of keys and values
   double seconds = 0;
 };
+nlohmann::ordered_json to_json(const ConditionCost& cost);
 
 class IsolationFolder {
  public:

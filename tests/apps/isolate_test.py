@@ -38,6 +38,33 @@ class Isolate(Case):
         empty.mkdir()
         self.refused(1, "has no example", "isolate", "plan", str(empty))
 
+    def test_unfinished_and_empty(self):
+        def report(*more):
+            return self.ok("isolate", "report", str(self.folder / "run"), *more)
+        self.ok("isolate", "run", str(self.small()), "-o", str(self.folder / "run"), "-n", "4", "-q", "--conditions",
+                "sequential,semantic")
+        whole = report("--json")
+        self.assertEqual(whole.stderr, "")
+        result = json.loads(whole.stdout)
+        self.assertEqual((result["finished"], result["empty_outputs"]), (True, []))
+        self.assertEqual(set(result["costs"]), {"sequential", "semantic"})
+        self.assertEqual(result["costs"]["semantic"]["decoded"],
+                         sum(len(o["tokens"]) for o in result["outputs"] if o["condition"] == "semantic"))
+        page = (self.folder / "run/report.html").read_text()
+        self.assertIn("No difference was tested", page)  # of one example
+        lines = (self.folder / "run/outputs.jsonl").read_text().splitlines(True)
+        empty = json.loads(lines[0]) | {"text": " \n"}
+        (self.folder / "run/outputs.jsonl").write_text(json.dumps(empty) + "\n" + "".join(lines[1:3]))
+        changed = report("--json")
+        self.assertIn("unfinished: 3 of 4 outputs", changed.stderr)
+        self.assertIn(f"small: {empty['condition']}, output {empty['name']} has no text", changed.stderr)
+        result = json.loads(changed.stdout)
+        self.assertEqual((result["finished"], result["outputs_planned"]), (False, 4))
+        self.assertEqual(result["empty_outputs"], [{k: empty[k] for k in ("example", "condition", "name")}])
+        report()
+        page = (self.folder / "run/report.html").read_text()
+        self.assertIn("3 of 4 (unfinished), of which 1 without text", page)
+
     def test_check(self):
         data = SOURCE / "data/isolation"
         lines = self.ok("isolate", "check", str(data)).stdout.splitlines()
