@@ -1,6 +1,7 @@
 // lapidary isolate cluster: the topics of a conversation, found.
 #include <fmt/format.h>
 
+#include "base/fail.h"
 #include "bench_options.h"
 #include "isolate/find_clusters.h"
 #include "isolate_options.h"
@@ -16,7 +17,7 @@ void add_finding(CLI::App& verb, FindFlags& flags, const char* group) {
       ->type_name("N")
       ->check(between<int>(0, 1000))
       ->group(group);
-  verb.add_option("--number", flags.options.clusters,
+  verb.add_option("--number", flags.number,
                   "Of clusters; 0: the number with the largest silhouette (0)")
       ->type_name("N")
       ->check(between<int>(0, 1000))
@@ -24,12 +25,22 @@ void add_finding(CLI::App& verb, FindFlags& flags, const char* group) {
 }
 
 int layer_of(const FindFlags& flags, const Engine& engine) {
-  return flags.layer > 0 ? flags.layer : default_layer(engine);
+  const int layer = flags.layer.value_or(0);
+  return layer > 0 ? layer : default_layer(engine);
+}
+
+void check_finding(const FindFlags& flags, const std::string& clusters) {
+  if (clusters == "auto") return;
+  for (const auto& [flag, given] : {std::pair("--method", flags.method.has_value()),
+                                    std::pair("--layer", flags.layer.has_value()),
+                                    std::pair("--number", flags.number.has_value())})
+    if (given) fail_usage("{}: only with --clusters auto", flag);
 }
 
 FindOptions resolve(const FindFlags& flags, uint64_t seed) {
-  FindOptions options = flags.options;
-  options.method = cluster_method_named(flags.method);
+  FindOptions options;
+  if (flags.method) options.method = cluster_method_named(*flags.method);
+  options.clusters = flags.number.value_or(0);
   options.seed = seed;
   return options;
 }
@@ -42,7 +53,7 @@ struct Options {
   PlanFlags plan;
   FindFlags find;
   std::string embedding_model;
-  std::string turn;
+  std::optional<std::string> turn;
   bool json = false;
 };
 
@@ -121,6 +132,7 @@ int run(const Options& o) {
   apply(o.verbosity);
   const FindOptions find = resolve(o.find, o.plan.options.seed);
   const PlanOptions plan = resolve(o.plan);
+  if (o.turn && o.turn->empty()) fail_usage("--route: the turn is empty");
   const std::vector<IsolationExample> examples = read_examples(o.plan);
   std::shared_ptr<const Engine> engine;
   std::optional<TextEmbedder> embedder;
@@ -138,7 +150,7 @@ int run(const Options& o) {
   for (const IsolationExample& example : examples) {
     const FoundClusters found = find_clusters(embed, example, plan, find);
     std::optional<Route> routed;
-    if (!o.turn.empty()) routed = route_turn(embed, found, o.turn);
+    if (o.turn) routed = route_turn(embed, found, *o.turn);
     if (o.json)
       list.push_back(to_json(example, found, routed, layer));
     else

@@ -1,6 +1,7 @@
 // Flags that the second words of isolate share.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,11 +32,13 @@ std::vector<IsolationExample> read_examples(const PlanFlags& flags);
 
 // How clusters are found.
 struct FindFlags {
-  std::string method = "agglomerative";
-  int layer = 0;  // 0: default_layer()
-  FindOptions options;
+  std::optional<std::string> method;  // agglomerative
+  std::optional<int> layer;           // 0: default_layer()
+  std::optional<int> number;          // 0: by silhouette
 };
 void add_finding(CLI::App& verb, FindFlags& flags, const char* group);
+// Throws Error{kUsage} for a flag that nothing reads, since clusters are not "auto".
+void check_finding(const FindFlags& flags, const std::string& clusters);
 FindOptions resolve(const FindFlags& flags, uint64_t seed);
 int layer_of(const FindFlags& flags, const Engine& engine);
 

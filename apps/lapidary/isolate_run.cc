@@ -145,7 +145,8 @@ Json plans_json(std::span<const IsolationPlan> plans, const PlanOptions& options
 
 int run_run(const RunVerb& o) {
   apply(o.verbosity);
-  const IsolationRunOptions options = run_options(o);
+  check_finding(o.find, o.clusters);
+  IsolationRunOptions options = run_options(o);
   const FindOptions find = resolve(o.find, options.plan.seed);
   const std::vector<IsolationExample> examples = read_examples(o.plan);
   const auto engine = load_engine(o.model, o.verbosity);

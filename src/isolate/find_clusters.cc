@@ -1,5 +1,7 @@
 #include "isolate/find_clusters.h"
 
+#include <fmt/format.h>
+
 #include "base/fail.h"
 #include "isolate/agreement.h"
 
@@ -8,6 +10,16 @@ namespace lapidary {
 namespace {
 
 constexpr int kMostClusters = 6;
+
+// What is wrong with a text, as that it is too long, is said of the turn.
+std::vector<float> embed_named(const Embed& embed, std::string_view text, const std::string& name) {
+  try {
+    return embed(text);
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kInterrupted) throw;
+    throw Error(e.kind(), name + ": " + e.what(), e.hint());
+  }
+}
 
 }  // namespace
 
@@ -33,9 +45,13 @@ FoundClusters find_clusters(const Embed& embed, const IsolationExample& example,
     if (!text || example.clusters[turn.cluster].synthesis()) continue;
     found.turns.push_back(i);
     given.push_back(static_cast<int>(turn.cluster));
-    embeddings.push_back(embed(*text));
+    embeddings.push_back(
+        embed_named(embed, *text, fmt::format("{}: turn {}", example.id, turn.id)));
   }
   if (found.turns.size() < 2) fail("{}: fewer than two turns with text", example.id);
+  if (find.clusters > std::ssize(found.turns))
+    fail("{}: has {} turns with text, {} clusters were asked for", example.id, found.turns.size(),
+         find.clusters);
   found.mean = mean_of(embeddings);
   found.points = centred(embeddings, found.mean);
   found.clustering =
@@ -48,7 +64,7 @@ FoundClusters find_clusters(const Embed& embed, const IsolationExample& example,
 }
 
 Route route_turn(const Embed& embed, const FoundClusters& found, std::string_view text) {
-  const std::vector<float> embedding[] = {embed(text)};
+  const std::vector<float> embedding[] = {embed_named(embed, text, "the new turn")};
   return route(found.points, found.clustering.labels, centred(embedding, found.mean)[0]);
 }
 

@@ -161,6 +161,8 @@ class Isolate(Case):
         result = json.loads(self.run_once("auto", "--json", "--clusters", "auto", "--conditions", "semantic",
                                           "--no-questions").stdout)
         self.assertTrue(any(name.startswith("found_") for name in result["conditions"]["semantic"]["caches"]))
+        self.refused(2, "--layer: only with --clusters auto", "isolate", "run", str(EXAMPLE), "-o",
+                     str(self.folder / "given"), "--layer", "2")
 
     def test_killed_and_resumed(self):
         def outputs(name):
@@ -255,6 +257,14 @@ class Isolate(Case):
         self.assertIn(result["route"]["cluster"], range(1, result["clusters"] + 1))
         self.assertEqual(len(result["silhouettes"]), min(6, len(result["labels"]) - 1) - 1)
         self.refused(2, "layer: 99 given", "isolate", "cluster", str(EXAMPLE), "--layer", "99")
+        self.refused(1, "small: has 2 turns with text, 9 clusters were asked for", "isolate", "cluster", str(self.small()),
+                     "--number", "9")
+        self.refused(2, "--route: the turn is empty", "isolate", "cluster", str(EXAMPLE), "--route", "")
+        long = json.loads(self.small().read_text())
+        long["turns"][1]["content"] = "Bake the bread, and bake more. " * 400
+        file = self.folder / "long.json"
+        file.write_text(json.dumps(long))
+        self.refused(1, "small: turn 2: ", "isolate", "cluster", str(file))
 
     def test_cluster_by_an_embedding_model(self):
         cluster = ("isolate", "cluster", str(EXAMPLE), "--embedding-model", str(EMBEDDER))
