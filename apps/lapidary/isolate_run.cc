@@ -97,6 +97,12 @@ IsolationRunOptions run_options(const RunVerb& o) {
   IsolationRunOptions options = o.options;
   options.plan = resolve(o.plan);
   options.one_at_a_time = o.procedure == "original";
+  for (const std::string& text : o.model.adapters) {
+    const AdapterUse use = adapter_use(text, "--adapter");
+    // Of "folder/" too.
+    const std::filesystem::path path = (use.path / "").parent_path();
+    options.adapters.push_back(fmt::format("{}:{}", path.filename().string(), use.strength));
+  }
   if (options.one_at_a_time && options.keep_contexts)
     fail_usage("--save-contexts: the original procedure reads them again each time");
   return options;
@@ -153,7 +159,9 @@ int run_run(const RunVerb& o) {
   std::optional<TextEmbedder> embedder;
   if (!o.similarity_model.empty())
     embedder = load_embedder(o.similarity_model, o.model, kSimilarityTask);
-  const Embed by_layer = embed_by_layer(*engine, layer_of(o.find, *engine));
+  const int layer = layer_of(o.find, *engine);
+  if (o.clusters == "auto") options.found = {find, layer};
+  const Embed by_layer = embed_by_layer(*engine, layer);
   std::vector<IsolationPlan> plans;
   for (const IsolationExample& example : examples) {
     std::vector<int> labels;

@@ -26,6 +26,27 @@ std::string described(const IsolationResult& run, const char* key) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+// Of run.json, a list of texts; empty where an older run says nothing.
+std::string described_list(const IsolationResult& run, const char* key) {
+  const OrderedJson list = run.folder.description().value(key, OrderedJson::array());
+  std::string text;
+  for (const OrderedJson& value : list)
+    if (value.is_string()) text += (text.empty() ? "" : ", ") + value.get<std::string>();
+  return text;
+}
+
+// "found: agglomerative, layer 5, number by silhouette"; empty where they are the file's.
+std::string clusters_text(const IsolationResult& run) {
+  const OrderedJson clusters = run.folder.description().value("clusters", OrderedJson());
+  if (!clusters.is_object()) return "";
+  const auto part = [&](const char* key) {
+    const OrderedJson value = clusters.value(key, OrderedJson());
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  };
+  return fmt::format("found: {}, layer {}, number {}", part("method"), part("layer"),
+                     part("number"));
+}
+
 const ConditionFigure* find(std::span<const ConditionFigure> figures, std::string_view group,
                             std::string_view measure, Condition condition) {
   for (const ConditionFigure& f : figures)
@@ -265,6 +286,7 @@ std::string outputs_text(const IsolationResult& run) {
 Report isolation_report(std::span<const IsolationResult> runs) {
   const IsolationResult& run = runs[0];
   const auto text = [&](const char* key) { return described(run, key); };
+  const auto list = [&](const char* key) { return described_list(run, key); };
   Report report{.title = fmt::format("Isolation: {} on {}",
                                      run.plans.size() == 1
                                          ? run.plans[0].example
@@ -272,15 +294,21 @@ Report isolation_report(std::span<const IsolationResult> runs) {
                                      text("model"))};
   const std::string similarity = text("similarity_model");
   report.facts = {{"model", text("model")},
+                  {"adapters", list("adapters")},
                   {"similarity by", similarity == "null" ? "its hidden states" : similarity},
                   {"arithmetic, keys and values", text("compute") + ", " + text("kv_type")},
                   {"examples", std::to_string(run.plans.size())},
+                  {"clusters", clusters_text(run)},
+                  {"prompts", text("prompts")},
+                  {"topics of prompted", text("topics")},
+                  {"text of turns", list("text_fields")},
                   {"outputs", outputs_text(run)},
                   {"tokens of an output, at most", text("max_tokens")},
                   {"temperature, seed", text("temperature") + ", " + text("seed")},
                   {"chat format", text("chat")},
                   {"procedure", text("procedure")},
                   {"seconds", fmt::format("{:.1f}", run.folder.seconds())}};
+  std::erase_if(report.facts, [](const auto& fact) { return fact.second.empty(); });
   report.style = assets::kIsolateCss;
   report.charts = charts(run);
   report.table = cost_table(runs);

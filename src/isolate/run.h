@@ -4,12 +4,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "lapidary/engine.h"
 #include "lapidary/progress.h"
 #include "lapidary/sampler.h"
 
+#include "isolate/find_clusters.h"
 #include "isolate/plan.h"
 #include "isolate/run_folder.h"
 
@@ -26,6 +30,14 @@ struct IsolationRunOptions {
   // Keys and values of contexts stay in the folder: a run that goes on and the measures restore
   // them.
   bool keep_contexts = false;
+  // What made plan and engine what they are, for run.json: how clusters were found, where they are
+  // not the file's, and the names of adapters.
+  struct Found {
+    FindOptions by;
+    int layer;  // whose hidden states were averaged
+  };
+  std::optional<Found> found = {};
+  std::vector<std::string> adapters = {};
 };
 
 // Throws as run_isolation does before any work; a folder need not be there for it.

@@ -4,6 +4,7 @@ import html.parser
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -161,8 +162,24 @@ class Isolate(Case):
         result = json.loads(self.run_once("auto", "--json", "--clusters", "auto", "--conditions", "semantic",
                                           "--no-questions").stdout)
         self.assertTrue(any(name.startswith("found_") for name in result["conditions"]["semantic"]["caches"]))
+        run = json.loads((self.folder / "auto/run.json").read_text())
+        self.assertEqual(run["clusters"], {"method": "agglomerative", "layer": 5, "number": "by silhouette"})
+        self.assertEqual((run["adapters"], run["end_tokens"][0]), ([], 1))
+        page = (self.folder / "auto/report.html").read_text()
+        for words in ("found: agglomerative, layer 5, number by silhouette", "neutral", "instruction, content"):
+            self.assertIn(words, page)
         self.refused(2, "--layer: only with --clusters auto", "isolate", "run", str(EXAMPLE), "-o",
                      str(self.folder / "given"), "--layer", "2")
+
+    def test_another_end_of_answers_is_another_run(self):
+        model = self.folder / "model"
+        shutil.copytree(TINY, model)
+        run = ("isolate", "run", str(self.small()), "-o", str(self.folder / "ends"), "-m", str(model), "-n", "4", "-q",
+               "--conditions", "semantic")
+        self.ok(*run)
+        file = model / "generation_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [1, 7]}))
+        self.refused(1, "end_tokens: ", *run)
 
     def test_killed_and_resumed(self):
         def outputs(name):
