@@ -1,6 +1,9 @@
 #include "isolate_options.h"
 
+#include <algorithm>
 #include <filesystem>
+
+#include "base/fail.h"
 
 namespace lapidary::cli {
 
@@ -9,9 +12,11 @@ void add_examples(CLI::App& verb, PlanFlags& flags) {
       ->type_name("FILE..")
       ->required();
   verb.add_option("--text-fields", flags.text_fields,
-                  "Where a turn's text is; the first that it has (instruction,content)")
+                  "Where else a turn's text may be, when it has neither instruction nor content: "
+                  "query")
       ->type_name("LIST")
       ->delimiter(',')
+      ->check(CLI::IsMember({"instruction", "content", "query"}).description(""))
       ->group("Conditions");
 }
 
@@ -49,11 +54,17 @@ PlanOptions resolve(const PlanFlags& flags) {
   PlanOptions options = flags.options;
   options.topical = flags.prompts == "topical";
   options.questions = !flags.no_questions;
-  if (!flags.text_fields.empty()) options.text_fields = flags.text_fields;
+  for (const std::string& field : flags.text_fields)
+    if (std::ranges::find(options.text_fields, field) == options.text_fields.end())
+      options.text_fields.push_back(field);
   if (flags.conditions.empty()) return options;
   options.conditions.clear();
-  for (const std::string& name : flags.conditions)
-    options.conditions.push_back(condition_named(name));
+  for (const std::string& name : flags.conditions) {
+    const Condition condition = condition_named(name);
+    if (std::ranges::find(options.conditions, condition) != options.conditions.end())
+      fail_usage("--conditions: {} comes twice", name);
+    options.conditions.push_back(condition);
+  }
   return options;
 }
 

@@ -34,10 +34,25 @@ class Isolate(Case):
         text = self.ok("isolate", "plan", str(SOURCE / "data/isolation"), "-q").stdout
         self.assertLessEqual(max(map(len, text.splitlines())), 120)
         self.refused(2, "condition 'x' does not exist", "isolate", "plan", str(EXAMPLE), "--conditions", "x")
+        self.refused(2, "semantic comes twice", "isolate", "plan", str(EXAMPLE), "--conditions", "semantic,mask,semantic")
         self.refused(1, "/nope.json", "isolate", "plan", "/nope.json")
         empty = self.folder / "empty"
         empty.mkdir()
         self.refused(1, "has no example", "isolate", "plan", str(empty))
+
+    def test_text_fields_widen(self):
+        example = json.loads(self.small().read_text())
+        example["total_turns"] = 3
+        example["semantic_clusters"]["cluster_1"]["turns"].append(3)
+        example["turns"].append({"turn_id": 3, "cluster": 1, "query": "How many masts has the ship?"})
+        file = self.folder / "query.json"
+        file.write_text(json.dumps(example))
+        plan = ("isolate", "plan", str(file), "--json", "--conditions", "sequential")
+        without, wider = (json.loads(self.ok(*plan, *more).stdout) for more in ((), ("--text-fields", "query")))
+        self.assertEqual((len(without["warnings"]), wider["warnings"]), (1, []))
+        # The other turns are there still.
+        self.assertGreater(*(p["conditions"]["sequential"]["caches"]["all"] for p in (wider, without)))
+        self.refused(2, "--text-fields", *plan, "--text-fields", "contents")
 
     def test_unfinished_and_empty(self):
         def report(*more):
