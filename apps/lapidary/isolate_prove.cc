@@ -44,6 +44,8 @@ void setup_prove(CLI::App& verb, ProveVerb& o) {
 
 int run_prove(const ProveVerb& o) {
   apply(o.verbosity);
+  if (o.tokens == 1)
+    fail_usage("-n: 1 given, expected 2 or more: the first token of each cluster is <bos>");
   const IsolationExample example = read_example(o.file);
   const auto engine = load_engine(o.model, o.verbosity);
   const IsolationPlan plan =
@@ -57,6 +59,7 @@ int run_prove(const ProveVerb& o) {
       contexts.back().resize(static_cast<size_t>(o.tokens));
   }
   if (contexts.size() < 2) fail("{}: has one cluster, isolation is between two", o.file);
+  check_proof(*engine, contexts, example.id);
   const Interruption interruption;
   std::vector<IsolationCheck> checks;
   {

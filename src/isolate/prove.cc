@@ -5,6 +5,8 @@
 #include <functional>
 #include <limits>
 
+#include <fmt/format.h>
+
 #include "lapidary/error.h"
 #include "lapidary/session.h"
 
@@ -193,6 +195,22 @@ class Prover {
 };
 
 }  // namespace
+
+void check_proof(const Engine& engine, std::span<const std::vector<Token>> contexts,
+                 const std::string& example) {
+  const int64_t positions = engine.config().max_position_embeddings;
+  const auto check = [&](const std::string& what, int64_t needed) {
+    if (needed > positions)
+      throw Error(
+          ErrorKind::kInput,
+          fmt::format("{}: {} need{} {} positions, {} more than the {} there are", example, what,
+                      what.ends_with("s") ? "" : "s", needed, needed - positions, positions),
+          "read fewer tokens of each with -n, or take a model with a longer context");
+  };
+  for (size_t i = 0; i < contexts.size(); ++i)
+    check(fmt::format("cluster {}", i + 1), std::ssize(contexts[i]));
+  check("the control's first two clusters", std::ssize(contexts[0]) + std::ssize(contexts[1]));
+}
 
 std::vector<IsolationCheck> prove_isolation(const std::shared_ptr<const Engine>& engine,
                                             std::span<const std::vector<Token>> contexts,

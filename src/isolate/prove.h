@@ -27,6 +27,11 @@ struct IsolationCheck {
 inline constexpr double kMaskToleranceExact = 1e-4;
 inline constexpr double kMaskToleranceRounded = 0.05;
 
+// Throws Error{kInput} naming what is too long for the model: a context, or the first two in one
+// cache, which are read in the control.
+void check_proof(const Engine& engine, std::span<const std::vector<Token>> contexts,
+                 const std::string& example);
+
 // `contexts`: ids of two or more clusters, as they would be read. Costs about eight readings of all
 // of them, most a token at a time.
 std::vector<IsolationCheck> prove_isolation(const std::shared_ptr<const Engine>& engine,

@@ -280,6 +280,15 @@ class Isolate(Case):
         self.assertTrue(all(check["holds"] for check in result["checks"]))
         text = self.ok("isolate", "prove", str(EXAMPLE), "-n", "60", "--compute", "exact").stdout
         self.assertEqual(text.count("holds"), 6)
+        self.refused(2, "-n: 1 given", "isolate", "prove", str(EXAMPLE), "-n", "1")
+        long = json.loads(self.small().read_text())
+        long["turns"][1]["content"] = "Bake the bread, and bake more. " * 400
+        file = self.folder / "long.json"
+        file.write_text(json.dumps(long))
+        self.refused(1, "small: cluster 2 needs ", "isolate", "prove", str(file), "-q")
+        long["turns"][0]["content"] = long["turns"][1]["content"] = "Bake the bread, and bake more. " * 150
+        file.write_text(json.dumps(long))
+        self.refused(1, "small: the control's first two clusters need ", "isolate", "prove", str(file), "-q")
 
     def test_cluster(self):
         result = json.loads(self.ok("isolate", "cluster", str(EXAMPLE), "--json", "-q", "--route",
