@@ -1,5 +1,11 @@
 // lapidary isolate: the laboratory of semantic KV-cache isolation.
+#include <filesystem>
+#include <optional>
+
 #include <fmt/format.h>
+
+#include "lapidary/config.h"
+#include "lapidary/error.h"
 
 #include "isolate/plan_json.h"
 #include "isolate_options.h"
@@ -23,15 +29,27 @@ void setup_plan(CLI::App& verb, PlanVerb& o) {
   add_verbosity(verb, o.verbosity);
   verb.footer(
       "Nothing is generated: a folder with the model's tokenizer is enough. Caches that wait for "
-      "messages are counted without them.\n"
+      "messages are counted without them. What the model's context has no room for is marked.\n"
       "\n"
       "Examples:\n"
       "  lapidary isolate plan data/isolation/food_001_bakery.json\n"
       "  lapidary isolate plan data/isolation -m ~/models/gemma-3-1b-it --json");
 }
 
+// Positions of the model, where the folder says: a tokenizer's alone, or that of another kind of
+// model, does not, and is enough for the rest.
+std::optional<int64_t> positions_of(const std::filesystem::path& folder) {
+  if (!std::filesystem::exists(folder / "config.json")) return std::nullopt;
+  try {
+    return read_config(folder).max_position_embeddings;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 std::string plan_text(const IsolationPlan& plan, const PlanOptions& options,
-                      const Tokenizer& tokenizer) {
+                      const Tokenizer& tokenizer, const std::vector<Misfit>& too_long,
+                      int64_t positions) {
   std::string text = plan.example + "\n";
   for (const PlannedCondition& condition : plan.conditions) {
     std::string line = fmt::format("  {:<16}", name_of(condition.condition));
@@ -43,6 +61,14 @@ std::string plan_text(const IsolationPlan& plan, const PlanOptions& options,
       if (&cache != &condition.caches.back()) line += ",";
     }
     text += line + "\n";
+    const Misfit* most = nullptr;
+    for (const Misfit& misfit : too_long)
+      if (misfit.condition == condition.condition && (!most || misfit.needed > most->needed))
+        most = &misfit;
+    if (most != nullptr)
+      text +=
+          fmt::format("  {:<16} does not fit: output {} needs {} positions of {}, -n {} included\n",
+                      "", most->output, most->needed, positions, options.max_tokens);
   }
   return text;
 }
@@ -51,17 +77,27 @@ int run_plan(const PlanVerb& o) {
   apply(o.verbosity);
   const PlanOptions options = resolve(o.plan);
   const std::vector<IsolationExample> examples = read_examples(o.plan);
-  const Tokenizer tokenizer = load_tokenizer(model_folder(o.model, o.verbosity));
+  const std::filesystem::path folder = model_folder(o.model, o.verbosity);
+  const Tokenizer tokenizer = load_tokenizer(folder);
+  const std::optional<int64_t> positions = positions_of(folder);
   Json plans = Json::array();
   std::string text;
   for (const IsolationExample& example : examples) {
     const IsolationPlan plan = make_plan(example, options, tokenizer);
+    std::vector<Misfit> too_long;
+    if (positions) too_long = misfits(plan, options, tokenizer, *positions);
     if (o.json) {
       plans.push_back(plan_json(plan, options, tokenizer));
+      plans.back()["positions"] = positions ? Json(*positions) : Json();
+      plans.back()["too_long"] = Json::array();
+      for (const Misfit& misfit : too_long)
+        plans.back()["too_long"].push_back({{"condition", name_of(misfit.condition)},
+                                            {"output", misfit.output},
+                                            {"needed", misfit.needed}});
       continue;
     }
     for (const std::string& warning : plan.warnings) note("lapidary: warning: " + warning);
-    text += plan_text(plan, options, tokenizer);
+    text += plan_text(plan, options, tokenizer, too_long, positions.value_or(0));
   }
   if (o.json)
     out_json(plans.size() == 1 ? plans[0] : Json{{"examples", plans}});

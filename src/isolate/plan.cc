@@ -345,8 +345,9 @@ int64_t count_tokens(const Tokenizer& tokenizer, const PlannedCondition& conditi
   return std::ssize(context_tokens(tokenizer, text, chat)) + messages * std::ssize(cache.messages);
 }
 
-void check_plan(const IsolationPlan& plan, const PlanOptions& options, const Tokenizer& tokenizer,
-                int64_t context) {
+std::vector<Misfit> misfits(const IsolationPlan& plan, const PlanOptions& options,
+                            const Tokenizer& tokenizer, int64_t context) {
+  std::vector<Misfit> list;
   for (const PlannedCondition& condition : plan.conditions) {
     std::vector<int64_t> lengths;
     for (const PlannedCache& cache : condition.caches)
@@ -355,15 +356,24 @@ void check_plan(const IsolationPlan& plan, const PlanOptions& options, const Tok
     for (const PlannedOutput& output : condition.outputs) {
       const int64_t needed = lengths[output.cache] + options.max_tokens +
                              std::ssize(prompt_tokens(tokenizer, output.prompt, options.chat));
-      if (needed > context)
-        throw Error(ErrorKind::kInput,
-                    fmt::format("{}: {}, output {}: context, prompt and answer need {} positions, "
-                                "{} more than the {} there are",
-                                plan.example, name_of(condition.condition), output.name, needed,
-                                needed - context, context),
-                    "ask for fewer tokens with -n, or take a model with a longer context");
+      if (needed > context) list.push_back({condition.condition, output.name, needed});
     }
   }
+  return list;
+}
+
+void check_plan(const IsolationPlan& plan, const PlanOptions& options, const Tokenizer& tokenizer,
+                int64_t context) {
+  const std::vector<Misfit> list = misfits(plan, options, tokenizer, context);
+  if (list.empty()) return;
+  const Misfit& first = list.front();
+  throw Error(
+      ErrorKind::kInput,
+      fmt::format("{}: {}, output {}: context, prompt and answer need {} positions, {} more "
+                  "than the {} there are",
+                  plan.example, name_of(first.condition), first.output, first.needed,
+                  first.needed - context, context),
+      "ask for fewer tokens with -n, or take a model with a longer context");
 }
 
 }  // namespace lapidary

@@ -111,6 +111,14 @@ std::vector<Token> prompt_tokens(const Tokenizer& tokenizer, std::string_view pr
 int64_t count_tokens(const Tokenizer& tokenizer, const PlannedCondition& condition,
                      const PlannedCache& cache, bool chat, int64_t messages = 0);
 
+// An output whose context, prompt and answer need more positions than there are.
+struct Misfit {
+  Condition condition;
+  std::string output;
+  int64_t needed;
+};
+std::vector<Misfit> misfits(const IsolationPlan& plan, const PlanOptions& options,
+                            const Tokenizer& tokenizer, int64_t context);
 // Throws Error{kInput} naming the first output whose context, prompt and answer need more than
 // `context` positions, by how many.
 void check_plan(const IsolationPlan& plan, const PlanOptions& options, const Tokenizer& tokenizer,

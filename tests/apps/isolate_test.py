@@ -40,6 +40,16 @@ class Isolate(Case):
         empty.mkdir()
         self.refused(1, "has no example", "isolate", "plan", str(empty))
 
+    def test_plan_marks_what_does_not_fit(self):
+        run = ("isolate", "plan", str(EXAMPLE), "--conditions", "sequential,semantic", "-q")
+        self.assertNotIn("does not fit", self.ok(*run, "-n", "20").stdout)
+        lines = self.ok(*run, "-n", "1500").stdout.splitlines()
+        self.assertRegex(lines[2], r"does not fit: output \S+ needs \d+ positions of 2048, -n 1500 included")
+        plan = json.loads(self.ok(*run, "-n", "1500", "--json").stdout)
+        self.assertEqual(plan["positions"], 2048)
+        self.assertTrue(all(o["needed"] > 2048 for o in plan["too_long"]))
+        self.assertIn("sequential", {o["condition"] for o in plan["too_long"]})
+
     def test_text_fields_widen(self):
         example = json.loads(self.small().read_text())
         example["total_turns"] = 3
