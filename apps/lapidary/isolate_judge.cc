@@ -135,7 +135,11 @@ int run_judge(const JudgeVerb& o) {
   } else {
     out(to_text(judged));
   }
-  return kOk;
+  const JudgeFigures& all = judged.figures.back();
+  if (all.wins + all.ties + all.losses > 0) return kOk;
+  note(fmt::format("lapidary: warning: {} gave no verdict that can be read, all {} are invalid",
+                   judged.model, all.invalid));
+  return kFailed;
 }
 
 }  // namespace

@@ -159,8 +159,12 @@ std::string ChatEndpoint::ask(const std::string& model, std::span<const ChatMess
     body["messages"].push_back({{"role", message.role}, {"content", message.content}});
   const std::string text = body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   const std::string where = base_ + std::string(kChatPath);
-  const Json json = parse_json(request(std::string(kChatPath), &text), where);
+  const std::string page = request(std::string(kChatPath), &text);
+  const Json json = parse_json(page, where);
   const JsonObject answer(json, where);
+  // Some servers say with HTTP 200 what is wrong.
+  if (answer.has("error") && !answer.raw("error").is_null())
+    throw Error(ErrorKind::kInput, where + ": refused: " + message_in(page));
   const Json& choices = answer.raw("choices");
   if (!choices.is_array() || choices.empty())
     answer.fail_field("choices", "expected an array, found " + shown_json(choices));

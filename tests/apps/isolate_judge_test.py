@@ -222,13 +222,16 @@ class IsolateJudge(Case):
         result = self.judged(self.judge(script), "--model", "m")
         self.assertEqual(self.all_figures(result)["invalid"], 0)
         never = self.judge(lambda *_: "Who can say?")
-        result = self.judged(never, "--model", "n")
+        failed = self.run_it(*self.command(never, "--json", "--model", "n"))
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn(f"n gave no verdict that can be read, all {self.outputs} are invalid", failed.stderr)
+        result = json.loads(failed.stdout)
         every = self.all_figures(result)
         self.assertEqual((every["invalid"], every["win_rate"], every["ci95"]), (self.outputs, None, None))
         self.assertEqual(len(never.log), 4 * self.outputs)
         self.assertEqual(json.loads(self.file.read_text().splitlines()[-1])["reason"], "Who can say?")
-        self.assertEqual(self.judged(never, "--model", "n")["judgements_made"], 0)
-        text = self.ok(*self.command(never, "--model", "n")).stdout
+        text = self.run_it(*self.command(never, "--model", "n")).stdout
+        self.assertEqual(len(never.log), 4 * self.outputs)  # not asked again
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
     def test_patience(self):
@@ -260,6 +263,7 @@ class IsolateJudge(Case):
         self.refused(1, "/v1/chat/completions: ", *self.command(stalls, "--model", "m", "--timeout", "1"))
         self.assertLess(time.time() - begin, 8)
         for body, words in (("<html>Hello</html>", "/v1/chat/completions"), ("{}", "choices"),
+                            ('{"error": {"message": "no model m"}}', "refused: no model m"),
                             ('{"choices": []}', "choices"), ("[1]", "/v1/chat/completions"),
                             ('{"choices": [{"text": "1"}]}', "message"), ("[" * 5000 + "]" * 5000, "nested deeper")):
             page = self.judge(lambda *_, body=body: lambda handler: handler.send(200, body))
