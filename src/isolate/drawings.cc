@@ -26,26 +26,86 @@ std::string percent(double part, double most) {
   return fmt::format("{:.2f}%", most > 0 ? 100 * part / most : 0);
 }
 
-// A piece of a bar per turn, as wide as its share of the text.
-std::string pieces_html(const IsolationExample& example, const PlannedCache& cache,
-                        double heard_share) {
+// Bytes of a piece before its turn's own text: what the prompted condition tells the model first.
+size_t told_bytes(const IsolationTurn& turn, std::string_view text) {
+  size_t own = 0;
+  for (const auto& [field, said] : turn.texts)
+    if (text.ends_with(said)) own = std::max(own, said.size());
+  return own == 0 ? 0 : text.size() - own;
+}
+
+// A piece of a bar per turn, as wide as its share of the text; all together are `whole` of the bar.
+std::string pieces_html(const IsolationExample& example, Condition condition,
+                        const PlannedCache& cache, double heard_share, double whole = 1) {
   double bytes = 0;
   for (const ContextPiece& piece : cache.pieces) bytes += static_cast<double>(piece.text.size());
   std::string html;
-  for (size_t i = 0; i < cache.messages.size(); ++i)
-    html +=
-        fmt::format("<span class=\"heard {}\" style=\"width:{}\" title=\"output of {}\"></span>",
-                    colour(cache.messages[i]),
-                    percent(heard_share / static_cast<double>(cache.messages.size()), 1),
-                    html_escape(example.clusters[cache.messages[i]].name));
+  const auto add = [&](const std::string& classes, double share, const std::string& title) {
+    html += fmt::format("<span class=\"{}\" style=\"width:{}\" title=\"{}\"></span>", classes,
+                        percent(whole * share, 1), html_escape(title));
+  };
+  for (const size_t i : cache.messages)
+    add("heard " + colour(i), heard_share / static_cast<double>(cache.messages.size()),
+        "output of " + example.clusters[i].name);
+  const auto share = [&](size_t part) {
+    return bytes > 0 ? (1 - heard_share) * static_cast<double>(part) / bytes : 0;
+  };
   for (const ContextPiece& piece : cache.pieces) {
     const IsolationTurn& turn = example.turns[piece.turn];
-    html += fmt::format("<span class=\"{}\" style=\"width:{}\" title=\"turn {}, {}\"></span>",
-                        colour(turn.cluster),
-                        percent((1 - heard_share) * static_cast<double>(piece.text.size()), bytes),
-                        turn.id, html_escape(example.clusters[turn.cluster].name));
+    size_t told = 0;
+    if (condition == Condition::kPrompted && &piece == &cache.pieces.front())
+      told = told_bytes(turn, piece.text);
+    if (told > 0) add("told", share(told), "instruction to keep the topics apart");
+    add(colour(turn.cluster), share(piece.text.size() - told),
+        fmt::format("turn {}, {}", turn.id, example.clusters[turn.cluster].name));
   }
   return html;
+}
+
+// What is heard is the rest of the tokens, of which the turns' share is known by their text.
+double heard_share(const IsolationPlan& plan, const PlannedCondition& condition,
+                   const PlannedCache& cache, const IsolationFolder& folder) {
+  size_t own = 0, heard = 0;
+  for (const ContextPiece& piece : cache.pieces) own += piece.text.size();
+  for (const size_t i : cache.messages)
+    if (const OutputRecord* output =
+            folder.find(record_key(plan.example, condition.condition, condition.outputs[i].name)))
+      heard += output->text.size();
+  return heard == 0 ? 0 : static_cast<double>(heard) / static_cast<double>(own + heard);
+}
+
+std::string bar_html(const std::string& name, int64_t tokens, double most,
+                     const std::string& pieces) {
+  return fmt::format("<div>{}</div><div class=\"bar\" style=\"width:{}\">{}</div><div>{}</div>\n",
+                     html_escape(name), percent(static_cast<double>(tokens), most), pieces, tokens);
+}
+
+// One cache: the turns of those who hear nobody as they come in the conversation, then the others.
+std::string shared_bar(const IsolationExample& example, const IsolationPlan& plan,
+                       const PlannedCondition& condition, const IsolationFolder& folder,
+                       double most) {
+  const auto tokens = [&](const PlannedCache& cache) -> int64_t {
+    const auto found =
+        folder.contexts().find(record_key(plan.example, condition.condition, cache.name));
+    return found == folder.contexts().end() ? 0 : found->second.tokens;
+  };
+  PlannedCache first{.name = "one cache"};
+  int64_t together = 0, all = 0;
+  for (const PlannedCache& cache : condition.caches) {
+    all += tokens(cache);
+    if (!cache.messages.empty() || tokens(cache) == 0) continue;
+    together += tokens(cache);
+    first.pieces.insert(first.pieces.end(), cache.pieces.begin(), cache.pieces.end());
+  }
+  if (all == 0) return "";
+  std::ranges::stable_sort(first.pieces, {}, &ContextPiece::turn);
+  const auto part = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(all); };
+  std::string pieces = pieces_html(example, condition.condition, first, 0, part(together));
+  for (const PlannedCache& cache : condition.caches)
+    if (!cache.messages.empty() && tokens(cache) > 0)
+      pieces += pieces_html(example, condition.condition, cache,
+                            heard_share(plan, condition, cache, folder), part(tokens(cache)));
+  return bar_html(first.name, all, most, pieces);
 }
 
 }  // namespace
@@ -61,29 +121,28 @@ std::string legend(const IsolationExample& example) {
 std::string cache_map(const IsolationExample& example, const IsolationPlan& plan,
                       const IsolationFolder& folder) {
   double most = 1;
+  std::map<std::string, int64_t> tokens;  // by condition
   for (const auto& [key, context] : folder.contexts())
-    if (context.example == example.id) most = std::max(most, static_cast<double>(context.tokens));
+    if (context.example == example.id) {
+      tokens[context.condition] += context.tokens;
+      most = std::max(most, static_cast<double>(context.condition == name_of(Condition::kMask)
+                                                    ? tokens[context.condition]
+                                                    : context.tokens));
+    }
   std::string html = legend(example) + "<div class=\"map\">";
   for (const PlannedCondition& condition : plan.conditions) {
-    const auto key = [&](const std::string& name) {
-      return record_key(example.id, condition.condition, name);
-    };
     html += fmt::format("<div class=\"head\">{}</div>\n", name_of(condition.condition));
+    if (condition.condition == Condition::kMask) {
+      html += shared_bar(example, plan, condition, folder, most);
+      continue;
+    }
     for (const PlannedCache& cache : condition.caches) {
-      const auto found = folder.contexts().find(key(cache.name));
+      const auto found =
+          folder.contexts().find(record_key(example.id, condition.condition, cache.name));
       if (found == folder.contexts().end()) continue;
-      // What is heard is the rest of the tokens, of which the turns' share is known by their text.
-      size_t own = 0, heard = 0;
-      for (const ContextPiece& piece : cache.pieces) own += piece.text.size();
-      for (const size_t i : cache.messages)
-        if (const OutputRecord* output = folder.find(key(condition.outputs[i].name)))
-          heard += output->text.size();
-      const double share =
-          heard == 0 ? 0 : static_cast<double>(heard) / static_cast<double>(own + heard);
-      html += fmt::format(
-          "<div>{}</div><div class=\"bar\" style=\"width:{}\">{}</div><div>{}</div>\n",
-          html_escape(cache.name), percent(static_cast<double>(found->second.tokens), most),
-          pieces_html(example, cache, share), found->second.tokens);
+      html += bar_html(cache.name, found->second.tokens, most,
+                       pieces_html(example, condition.condition, cache,
+                                   heard_share(plan, condition, cache, folder)));
     }
   }
   return html + "</div>\n";

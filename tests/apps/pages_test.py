@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The pages of studies, of a training run and of ways of decoding in a browser."""
+"""The pages of studies, of training, of ways of decoding and of isolation in a browser."""
 import json
 import sys
 
 from browser import CHROMIUM, PageCase
-from program import TINY, main, needs_model
+from program import SOURCE, TINY, main, needs_model
 
 TEXT = "Once upon a time there was a little fox who lived in a forest. Once upon a time there was a bear."
 
@@ -171,6 +171,23 @@ class Runs(PageCase):
         self.ok("study", "memorization", "-m", str(TINY), "--adapter", str(run / "adapter"), "--reference", str(TINY), "--data",
                 members, "--held-out", self.sentences("others", "bear"), "-o", str(study))
         self.check_page(study / "report.html", charts=1)
+
+    def test_isolation(self):
+        run = self.folder / "run"
+        self.ok("isolate", "run", str(SOURCE / "data/isolation/food_001_bakery.json"), "-o", str(run), "-n", "8", "-q",
+                "--conditions", "sequential,prompted,semantic,mask")
+        result = json.loads((run / "result.json").read_text())
+        shown = (("outputs", "contamination"), ("outputs", "leak_nats"), ("questions", "expected_nll"),
+                 ("synthesis", "coverage"))
+        charts = [figure for figure in shown if any((m["group"], m["measure"]) == figure and m["mean"] != 0
+                                                    for m in result["metrics"])]
+        self.check_page(run / "report.html", charts=len(charts))
+        page = self.open(run / "report.html", width=400)
+        bars = page.evaluate("""[...document.querySelectorAll(".map")[0].querySelectorAll(".bar")].map((bar) =>
+          [...bar.children].reduce((sum, piece) => sum + piece.getBoundingClientRect().width, 0) /
+          bar.getBoundingClientRect().width)""")
+        self.assertEqual(len(bars), 1 + 1 + 3 + 1)
+        self.assertTrue(all(0.95 < filled < 1.05 for filled in bars), bars)
 
     def test_ways_of_decoding(self):
         tasks, page = self.folder / "tasks.jsonl", self.folder / "decode.html"
