@@ -61,15 +61,19 @@ class Measurer {
         MeasureRecord made{.example = example.id,
                            .condition = std::string(name_of(condition.condition)),
                            .name = output.name};
-        if (!output.expected.empty())
+        if (!output.expected.empty()) {
           if (const auto nats = expected_nll(read, output))
             made.measures["expected_nll"] = *nats;
           else
-            warn_of_expected(key);
+            warn_left_out(key, "expected_nll",
+                          "what it hears leaves no room for the expected output");
+        }
         if (has_leak(example, output))
           made.measures["leak_nats"] = code_length(own, output.cluster, output, record->tokens) -
                                        code_length(all, 0, output, record->tokens);
-        if (!output.expected.empty() && !record->text.empty())
+        if (!output.expected.empty() && !record->text.empty() && !fits(record->text))
+          warn_left_out(key, "similarity", "its text has more tokens than the model has positions");
+        else if (!output.expected.empty() && !record->text.empty())
           made.measures["similarity"] = similarity(record->text, output.expected);
         folder_.add(std::move(made));
       }
@@ -103,12 +107,10 @@ class Measurer {
     return code_length(contexts, output.cache, output, ids) / static_cast<double>(ids.size());
   }
 
-  static void warn_of_expected(const RecordKey& key) {
+  static void warn_left_out(const RecordKey& key, std::string_view measure, std::string_view why) {
     const auto& [example, condition, name] = key;
-    log(LogLevel::kWarning,
-        fmt::format("{}: {}, output {}: expected_nll is left out, what it hears leaves no room for "
-                    "the expected output",
-                    example, condition, name));
+    log(LogLevel::kWarning, fmt::format("{}: {}, output {}: {} is left out, {}", example, condition,
+                                        name, measure, why));
   }
 
   std::vector<float> embed(std::string_view text) const {
@@ -120,6 +122,12 @@ class Measurer {
     for (const IsolationTurn& turn : example.turns)
       if (const auto text = turn_text(turn, o_)) turns.push_back(embed(*text));
     return mean_of(turns);
+  }
+
+  // A text can come to more tokens than it was made of.
+  bool fits(std::string_view text) const {
+    return embedder_ != nullptr || std::ssize(context_tokens(engine_->tokenizer(), text, false)) <=
+                                       engine_->config().max_position_embeddings;
   }
 
   double similarity(std::string_view output, std::string_view expected) const {

@@ -23,7 +23,8 @@ namespace lapidary {
 //                 one, of the model's own (Engine::embed) two thirds of the way up, without the
 //                 mean of the conversation's turns
 // expected_nll is left out with a warning where messages, which are cut into tokens anew, came to
-// so many more tokens than were counted that the expected output has no room. Throws
+// so many more tokens than were counted that the expected output has no room, and similarity where
+// an output's own text did. Throws
 // Error{kInterrupted}: what was measured is kept; and Error{kInput} for an output that is too long
 // for the embedder.
 void measure_with_model(const std::shared_ptr<const Engine>& engine,

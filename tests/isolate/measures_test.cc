@@ -222,6 +222,25 @@ TEST(ModelMeasures, SayWhatHasNoRoom) {
   EXPECT_TRUE(refused(plans).starts_with("small: semantic, output A: leak_nats reads "));
 }
 
+// A text may come to more tokens than it was made of; a run must end all the same.
+TEST(ModelMeasures, LeaveOutTheSimilarityOfATooLongText) {
+  const auto engine = Engine::load(kTiny, {.threads = 2});
+  const std::vector<IsolationExample> examples = {small_example()};
+  const PlanOptions options{.conditions = {Condition::kSemantic}, .questions = false};
+  const std::vector<IsolationPlan> plans = {make_plan(examples[0], options, engine->tokenizer())};
+  const ScratchFolder scratch;
+  IsolationFolder folder(scratch.path() / "run", {{"format", 1}});
+  folder.add(OutputRecord{.example = "small",
+                          .condition = "semantic",
+                          .name = "A",
+                          .tokens = {300},
+                          .text = std::string(2100, '\1')});
+  measure_with_model(engine, examples, plans, options, folder, nullptr);
+  const auto& measures = folder.measures().at({"small", "semantic", "A"}).measures;
+  EXPECT_TRUE(measures.contains("expected_nll") && measures.contains("leak_nats"));
+  EXPECT_FALSE(measures.contains("similarity"));
+}
+
 TEST(ModelMeasures, AnEmbedderSaysHowSimilarOutputsAre) {
   const auto engine = Engine::load(kTiny, {.threads = 2});
   TextEmbedder embedder = TextEmbedder::load(kEmbeddingGemma, {.threads = 2}, kSimilarityTask);
