@@ -67,6 +67,7 @@ void check(const TrainOptions& o) {
         "--warm-start: {} is no multiple of --reset-every {}: the rate would not fall where "
         "adapters are merged",
         o.warm_start, o.reset_every);
+  if (!(o.prune >= 0 && o.prune <= 1)) fail_usage("--prune: {} is not in [0, 1]", o.prune);
   if (o.checkpoint_layers < -1)
     fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
   if (o.dora && o.rank_every > 0)

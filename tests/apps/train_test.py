@@ -167,6 +167,9 @@ class Train(Case):
         self.refused(2, "does not divide", *self.args, "--batch-size", "4", "--micro-batch", "3")
         self.refused(2, "fits none of", *self.args, "--targets", "qproj")
         self.refused(2, "--reset-every", *self.args, "--method", "relora")
+        for share in ("1.5", "-0.1", "nan"):
+            self.refused(2, f"--prune: {share}", *self.args, "--method", "relora", "--reset-every", "2", "--reset-warmup", "1",
+                         "--iters", "4", "--prune", share)
         self.refused(2, "--rank-every", *self.args, "--rank-every", "-1")
         self.refused(2, "--block-max", *self.args, "--method", "sbd", "--block-max", "65")
         self.refused(2, "--block-min", *self.args, "--method", "sbd", "--block-min", "0")
