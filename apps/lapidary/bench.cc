@@ -35,7 +35,7 @@ CLI::Option* add_numbers(CLI::App& verb, const char* names, Texts& texts, const 
 
 void add_shared(CLI::App& verb, Options& o) {
   add_numbers(verb, "-b,--batch", o.batch, "Sessions that go on together (1)");
-  add_numbers(verb, "-t,--threads", o.threads, "Threads (default: one per core)")
+  add_numbers(verb, "-t,--threads", o.threads, "Threads (default, and 0: one per core)")
       ->envname("LAPIDARY_THREADS");
   add_settings(verb);
   verb.add_option("-r,--repetitions", o.repetitions, "Repetitions of each test (5)")
@@ -98,7 +98,9 @@ Tests tests_of(const Options& o) {
   const auto prompts = parse_numbers(o.prompt, "-p", 0), gens = parse_numbers(o.gen, "-n", 0);
   const auto batches = parse_numbers(o.batch, "-b", 1);
   Tests tests;
-  tests.threads = o.threads.empty() ? std::vector<int64_t>{0} : parse_numbers(o.threads, "-t", 1);
+  tests.threads = o.threads.empty() ? std::vector<int64_t>{0} : parse_numbers(o.threads, "-t", 0);
+  for (const int64_t threads : tests.threads)
+    if (threads > kMostThreads) fail_usage("-t: {} given, expected 0 to {}", threads, kMostThreads);
   std::vector<int64_t> depths = parse_numbers(o.depth, "-d", 0);
   if (o.depth.empty()) {  // the curve's: doubling
     for (int64_t depth = 0; depth < o.to; depth = depth == 0 ? 256 : depth * 2)

@@ -26,11 +26,31 @@ void add_model(CLI::App& verb, ModelOptions& o) {
       ->group("Model");
 }
 
+namespace {
+
+// A check that help does not spell out. What is no number is said by the conversion to one.
+CLI::Validator thread_count() {
+  return CLI::Validator(
+      [](std::string& text) {
+        int count = 0;
+        const char* last = text.data() + text.size();
+        const auto [end, error] = std::from_chars(text.data(), last, count);
+        const bool number = end == last && error != std::errc::invalid_argument;
+        const bool in_range = error == std::errc() && count >= 0 && count <= kMostThreads;
+        if (!number || in_range) return std::string();
+        return fmt::format("{} given, expected 0 to {}", text, kMostThreads);
+      },
+      "");
+}
+
+}  // namespace
+
 void add_threads(CLI::App& verb, int& threads, const char* group) {
   verb.add_option("-t,--threads", threads,
                   "Threads (default, and 0: as lapidary tune found, else one per physical core)")
       ->type_name("N")
       ->envname("LAPIDARY_THREADS")
+      ->check(thread_count())
       ->group(group);
   add_settings(verb);
 }
@@ -49,6 +69,7 @@ void add_compute(CLI::App& verb, ModelOptions& o) {
   verb.add_option("--threads-batch", o.threads_batch,
                   "Threads for prompts (default: as -t); -tb is the same")
       ->type_name("N")
+      ->check(thread_count())
       ->group("Model");
   add_arithmetic(verb, o);
   add_adapters(verb, o);

@@ -64,8 +64,8 @@ int64_t count(const JsonObject& o, const char* field, int64_t most) {
 }
 
 Settings settings_of(const JsonObject& o) {
-  Settings s{.threads = static_cast<int>(count(o, "threads", 4096)),
-             .threads_batch = static_cast<int>(count(o, "threads_batch", 4096)),
+  Settings s{.threads = static_cast<int>(count(o, "threads", kMostThreads)),
+             .threads_batch = static_cast<int>(count(o, "threads_batch", kMostThreads)),
              .chunk = count(o, "chunk", 8192),
              .kv_type = o.string("kv_type", ""),
              .isa = o.string("isa", "")};

@@ -4,10 +4,13 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "lapidary/error.h"
+
+#include "base/fail.h"
 
 namespace lapidary {
 
@@ -91,6 +94,13 @@ struct ThreadPool::State {
     }
   }
 
+  void end() {
+    quit.store(true, std::memory_order_relaxed);
+    loop.fetch_add(1, std::memory_order_release);
+    loop.notify_all();
+    for (std::thread& worker : workers) worker.join();
+  }
+
   void start(uint32_t tasks, Share run_share, void* argument) {
     const uint32_t number = loop.load(std::memory_order_relaxed) + 1;
     ticket.store(make_ticket(number, kClosed), std::memory_order_relaxed);
@@ -109,15 +119,19 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   LAPIDARY_CHECK(threads >= 1, "a pool has at least the caller");
   state_->used = threads;
-  for (int i = 1; i < threads; ++i)
-    state_->workers.emplace_back([state = state_.get(), i] { state->work(i); });
+  try {
+    for (int i = 1; i < threads; ++i)
+      state_->workers.emplace_back([state = state_.get(), i] { state->work(i); });
+  } catch (const std::system_error& error) {  // a limit of the system's
+    const size_t made = state_->workers.size() + 1;
+    state_->end();
+    fail_resource("{} threads: the system gives no more than {}: {}", threads, made,
+                  error.code().message());
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  state_->quit.store(true, std::memory_order_relaxed);
-  state_->loop.fetch_add(1, std::memory_order_release);
-  state_->loop.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
+  state_->end();
 }
 
 int ThreadPool::threads() const {

@@ -2,11 +2,16 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
+#include <sys/resource.h>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "lapidary/error.h"
 
 namespace lapidary {
 namespace {
@@ -70,6 +75,26 @@ TEST(ThreadPool, OnlyTheThreadsInUseWork) {
     EXPECT_EQ(tasks, 20 * 64);
   }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they map terabytes
+
+// As `ulimit -v` does: the stacks of a few threads are all that fits.
+TEST(ThreadPool, MoreThanTheSystemGivesIsAnError) {
+  const auto ask = [] {
+    const rlimit limit = {size_t{1} << 30, size_t{1} << 30};
+    setrlimit(RLIMIT_AS, &limit);
+    try {
+      ThreadPool pool(4000);
+    } catch (const Error& error) {
+      std::fprintf(stderr, "%s", error.what());
+      std::_Exit(error.kind() == ErrorKind::kResource ? 0 : 1);
+    }
+    std::_Exit(2);
+  };
+  EXPECT_EXIT(ask(), ::testing::ExitedWithCode(0), "4000 threads: the system gives no more than");
+}
+
+#endif
 
 TEST(ThreadPool, CallersFromSeveralThreadsQueue) {
   ThreadPool pool(2);
