@@ -126,6 +126,13 @@ std::vector<BlendPart> parts_of(const Options& o) {
   return parts;
 }
 
+void check_method(const Options& o) {
+  std::vector<const char*> names = blend_method_names();
+  names.push_back(kLearned);
+  if (std::ranges::none_of(names, [&](const char* name) { return o.method == name; }))
+    fail_usage("--method: '{}' given, expected one of {}", o.method, fmt::join(names, ", "));
+}
+
 void check_learning(const Options& o) {
   if (!o.learned()) {
     for (const CLI::Option* option : o.of_learning)
@@ -228,6 +235,7 @@ int run(const Options& o) {
   std::vector<BlendPart> parts = parts_of(o);
   if (o.output.empty() && parts.size() < 2 && !o.learned())
     fail_usage("one adapter and no -o: nothing to compare, nothing to write");
+  check_method(o);
   check_learning(o);
   PageFile page(o.html);
   std::optional<BlendFit> fit;

@@ -54,6 +54,9 @@ bool has_density(BlendMethod method) {
   return method > BlendMethod::kLinear;
 }
 
+// The adapters' matrices by target, with their places among the adapters.
+using Matrices = std::map<AdapterTarget, std::vector<std::pair<size_t, const AdapterMatrix*>>>;
+
 // Factors of the weights by patterns of names.
 class PatternWeights {
  public:
@@ -71,16 +74,25 @@ class PatternWeights {
   }
   double of(const std::string& target, size_t adapter) const {
     for (const auto& [pattern, factors] : rules_)
-      if (::fnmatch(pattern.c_str(), target.c_str(), 0) == 0) return factors[adapter];
+      if (fits(pattern, target)) return factors[adapter];
     return 1;
+  }
+  // A pattern that fits nothing is one with a slip in it.
+  void check(const fs::path& path, const Matrices& matrices) const {
+    for (const auto& rule : rules_)
+      if (std::none_of(matrices.begin(), matrices.end(),
+                       [&](const auto& m) { return fits(rule.first, m.first.name()); }))
+        fail("{}: '{}' fits no matrix of the adapters, as '{}'", path.string(),
+             printable(rule.first), matrices.begin()->first.name());
   }
 
  private:
+  static bool fits(const std::string& pattern, const std::string& target) {
+    return ::fnmatch(pattern.c_str(), target.c_str(), 0) == 0;
+  }
+
   std::vector<std::pair<std::string, std::vector<double>>> rules_;
 };
-
-// The adapters' matrices by target, with their places among the adapters.
-using Matrices = std::map<AdapterTarget, std::vector<std::pair<size_t, const AdapterMatrix*>>>;
 
 Matrices by_target(const std::vector<AdapterFile>& files, const std::vector<fs::path>& paths) {
   Matrices matrices;
@@ -222,11 +234,11 @@ void check_options(const std::vector<BlendPart>& parts, const BlendOptions& o) {
   }
   const char* method = kNames[static_cast<size_t>(o.method)];
   if (!(o.density > 0 && o.density <= 1))
-    fail_usage("density: {} given, expected more than 0 and at most 1", o.density);
-  if (o.density != 1 && !has_density(o.method)) fail_usage("density: {} has none", method);
-  if (o.rank < 0) fail_usage("rank: {} given, expected 1 or more", o.rank);
+    fail_usage("--density: {} given, expected more than 0 and at most 1", o.density);
+  if (o.density != 1 && !has_density(o.method)) fail_usage("--density: {} has none", method);
+  if (o.rank < 0) fail_usage("--rank: {} given, expected 1 or more", o.rank);
   if (o.rank != 0 && !has_rank(o.method))
-    fail_usage("rank: is of svd and *-svd; that of {} follows from the adapters", method);
+    fail_usage("--rank: is of svd and *-svd; that of {} follows from the adapters", method);
   if (o.format == AdapterFormat::kGguf)
     throw Error(ErrorKind::kUsage, "a blend is written as peft or mlx",
                 "lapidary adapter convert makes a GGUF file of it");
@@ -254,7 +266,7 @@ std::vector<const char*> blend_method_names() {
 BlendMethod blend_method_named(std::string_view name) {
   for (size_t i = 0; i < std::size(kNames); ++i)
     if (name == kNames[i]) return static_cast<BlendMethod>(i);
-  fail_usage("method: '{}' given, expected one of {}", name, fmt::join(kNames, ", "));
+  fail_usage("--method: '{}' given, expected one of {}", name, fmt::join(kNames, ", "));
 }
 
 std::vector<AdapterOverlap> compare_adapters(const std::vector<fs::path>& adapters) {
@@ -268,9 +280,15 @@ Blend blend(const std::vector<BlendPart>& parts, const fs::path& out, const Blen
   check_adapter_target(out, options.format, options.overwrite);
   const PatternWeights layer_weights(options.layer_weights, parts.size());
   std::vector<fs::path> paths;
-  for (const BlendPart& part : parts) paths.push_back(part.adapter);
+  std::error_code ignored;
+  for (const BlendPart& part : parts) {
+    if (fs::equivalent(part.adapter, out, ignored))
+      fail("{}: is one of the adapters to blend", out.string());
+    paths.push_back(part.adapter);
+  }
   const std::vector<AdapterFile> files = load_all(paths);
   const Matrices matrices = by_target(files, paths);
+  layer_weights.check(options.layer_weights, matrices);
   int64_t rank = options.rank;
   if (rank == 0)
     for (const AdapterFile& file : files)

@@ -196,8 +196,8 @@ void check(const std::vector<BlendPart>& parts, const FitOptions& o) {
       fail_usage("{}: weight {} given, expected {} to {} where weights are learned",
                  part.adapter.string(), part.weight, -kLimit, kLimit);
   if (!(o.penalty >= 0 && o.penalty <= std::numeric_limits<double>::max()))
-    fail_usage("penalty: {} given, expected 0 or more", o.penalty);
-  if (o.passes < 3) fail_usage("passes: {} given, expected 3 or more", o.passes);
+    fail_usage("--penalty: {} given, expected 0 or more", o.penalty);
+  if (o.passes < 3) fail_usage("--passes: {} given, expected 3 or more", o.passes);
 }
 
 }  // namespace

@@ -64,8 +64,13 @@ class Adapters(Case):
         self.assertRegex(self.ok("blend", plain, other).stdout, r"cosine")
         self.ok("blend", plain, other, "-o", out, "--method", "svd", "--rank", "2", "--to", "mlx", "--force")
         self.refused(1, "is there already", "blend", plain, other, "-o", out)
-        self.refused(2, "density: cat has none", "blend", plain, other, "-o", out + "2", "--density", "0.5")
+        self.refused(2, "--density: cat has none", "blend", plain, other, "-o", out + "2", "--density", "0.5")
         self.refused(2, "nothing to compare", "blend", plain)
+        self.refused(2, "magnitude-prune-svd, learned", "blend", plain, other, "-o", out + "2", "--method", "foo")
+        self.refused(1, "is one of the adapters to blend", "blend", out, other, "-o", out, "--force")
+        weights = self.folder / "weights.json"
+        weights.write_text('{"*.layers.0.*": [1, 0.5], "*.layer.1.*": [1, 2]}')
+        self.refused(1, "'*.layer.1.*' fits no matrix", "blend", plain, other, "-o", out + "2", "--layer-weights", str(weights))
         self.refused(2, "--passes: is of --method learned", "blend", plain, other, "-o", out + "2", "--passes", "9")
         self.refused(2, "no --data given", "blend", plain, "--method", "learned")
 

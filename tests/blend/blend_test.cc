@@ -300,11 +300,12 @@ TEST(Blend, WhatCannotBe) {
   const BlendPart plain{kAdapters / "plain"};
   EXPECT_EQ(error({}, {}), "no adapter given to blend");
   EXPECT_EQ(error({{plain.adapter, NAN}}, {}), "/plain: weight nan is not a number");
-  EXPECT_EQ(error({plain}, {.method = BlendMethod::kCat, .density = 0.5}), "density: cat has none");
+  EXPECT_EQ(error({plain}, {.method = BlendMethod::kCat, .density = 0.5}),
+            "--density: cat has none");
   EXPECT_EQ(error({plain}, {.method = BlendMethod::kTies, .density = 0}),
-            "density: 0 given, expected more than 0 and at most 1");
+            "--density: 0 given, expected more than 0 and at most 1");
   EXPECT_EQ(error({plain}, {.method = BlendMethod::kTies, .rank = 4}),
-            "rank: is of svd and *-svd; that of ties follows from the adapters");
+            "--rank: is of svd and *-svd; that of ties follows from the adapters");
   EXPECT_EQ(error({plain, plain, plain}, {.method = BlendMethod::kSlerp}),
             "slerp: 3 adapters given, expected two");
   EXPECT_EQ(error({plain, {kAdapters / "patterns"}}, {.method = BlendMethod::kLinear}),

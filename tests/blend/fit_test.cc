@@ -141,10 +141,10 @@ TEST_F(Fit, WhatCannotBe) {
             "/run/adapter: weight 2 given, expected -1.5 to 1.5 where weights are learned");
   FitOptions o = options();
   o.penalty = -1;
-  EXPECT_EQ(error(parts(), o), "penalty: -1 given, expected 0 or more");
+  EXPECT_EQ(error(parts(), o), "--penalty: -1 given, expected 0 or more");
   o = options();
   o.passes = 2;
-  EXPECT_EQ(error(parts(), o), "passes: 2 given, expected 3 or more");
+  EXPECT_EQ(error(parts(), o), "--passes: 2 given, expected 3 or more");
   o = options();
   o.data = folder_->path() / "none.jsonl";
   EXPECT_NE(error(parts(), o).find("/none.jsonl: "), std::string::npos);
