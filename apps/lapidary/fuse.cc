@@ -103,6 +103,11 @@ int run(const Options& o) {
     ProgressBar bar("fusing", o.verbosity);
     fusion = fuse(model, o.output, options, Watch{bar.fn(), interruption.token()});
   }
+  if (fusion.conversion.check && fusion.lost > 1)
+    note(fmt::format(
+        "lapidary: warning: storing the result put the update off by {:.3g} % of itself, "
+        "more than the whole of it; beside the model, with --adapter, it stays as it is",
+        100 * fusion.lost));
   if (o.json)
     out_json(result_json(o, fusion, clock.seconds()));
   else if (!o.verbosity.quiet)

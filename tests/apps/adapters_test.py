@@ -54,6 +54,19 @@ class Adapters(Case):
         self.assertTrue(Path(out, "config.json").exists())  # the one before
         self.refused(2, "--adapter", "fuse", "-m", base, "-o", out)
 
+    @needs_model
+    def test_fusing_that_loses_the_update(self):
+        base, run = str(self.folder / "4bit"), self.folder / "run"
+        (self.folder / "text.txt").write_text("A lapidary cuts stones, and what is cut is a gem. " * 4)
+        self.ok("convert", str(TINY), "-o", base, "--bits", "4", "-q")
+        self.ok("train", "-m", base, "--data", str(self.folder / "text.txt"), "-o", str(run), "--iters", "1", "--lr", "1e-5",
+                "--rank", "2", "--batch-size", "1", "--sequence-length", "16", "-q")
+        args = ("fuse", "-m", base, "--adapter", str(run / "adapter"), "--force", "-o", str(self.folder / "out"))
+        made = self.ok(*args, "--json")
+        self.assertGreater(json.loads(made.stdout)["lost"], 1)
+        self.assertIn("more than the whole of it", made.stderr)
+        self.assertNotIn("warning", self.ok(*args, "--no-check").stderr)
+
     def test_blend(self):
         plain, other = (str(SOURCE / "tests/golden/adapters" / name) for name in ("plain", "other"))
         out, page = str(self.folder / "out"), self.folder / "page.html"
