@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "bench_options.h"
+#include "kernels/kernels.h"
 
 namespace lapidary::cli {
 
@@ -43,6 +44,7 @@ void setup(CLI::App& verb, Options& o) {
 
 int run(const Options& o) {
   apply(o.verbosity);
+  best_kernels();  // refuses an unknown LAPIDARY_ISA, though all kernels are measured
   KernelOptions options = o.kernels;
   options.limits = !o.no_limits;
   options.memory = o.memory << 20;

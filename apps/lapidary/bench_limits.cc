@@ -1,5 +1,6 @@
 // lapidary bench limits: what this machine can do at most.
 #include "bench_options.h"
+#include "kernels/kernels.h"
 
 namespace lapidary::cli {
 
@@ -39,6 +40,7 @@ void setup(CLI::App& verb, Options& o) {
 
 int run(const Options& o) {
   apply(o.verbosity);
+  best_kernels();  // refuses an unknown LAPIDARY_ISA, though nothing here goes by it
   LimitOptions options = o.limits;
   options.memory = o.memory << 20;
   PageFile page(o.output.html);

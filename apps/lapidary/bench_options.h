@@ -1,6 +1,10 @@
 // What the verbs of bench share.
 #pragma once
 
+#include <string>
+
+#include <fmt/format.h>
+
 #include "lapidary/error.h"
 
 #include "bench/reports.h"
@@ -32,10 +36,18 @@ class PageFile {
 // Prints the report and writes its page.
 void put(const Report& report, const OutputOptions& options, PageFile& page);
 
-// A check that help does not spell out.
+// A check that help does not spell out. CLI::Range lets through what is no number and neither less
+// nor more: nan.
 template <class T>
 CLI::Validator between(T least, T most) {
-  return CLI::Range(least, most).description("");
+  return CLI::Validator(
+      [least, most](std::string& text) {
+        T value{};
+        const bool number = CLI::detail::lexical_cast(text, value);
+        if (number && value >= least && value <= most) return std::string();
+        return fmt::format("{} given, expected {} to {}", text, least, most);
+      },
+      "");
 }
 
 // Calls fn(). An interruption once there are results is no failure: what is done is worth having.

@@ -47,10 +47,18 @@ class Bench(Case):
         lines = self.ok(*few, "-t", "1,2", "-o", "jsonl").stdout.splitlines()
         self.assertEqual([json.loads(line)["n_threads"] for line in lines], [1, 2])
         self.assertIsNone(json.loads(lines[0])["limit"])
+        default = json.loads(self.ok(*few, "-o", "jsonl", env={"LAPIDARY_THREADS": ""}).stdout)["n_threads"]
+        self.assertEqual(json.loads(self.ok(*few, "-o", "jsonl", "-t", "0").stdout)["n_threads"], default)
+        self.assertEqual(json.loads(self.ok(*few, "-o", "jsonl", env={"LAPIDARY_THREADS": "0"}).stdout)["n_threads"], default)
         page = self.folder / "page.html"
         self.assertEqual(self.ok(*few, "--json", "--html", str(page)).stdout[0], "[")
         self.assertEqual(page.read_text().count("<canvas"), 1)
         self.assertEqual(self.run_it(*few, "--html", str(self.folder / "none" / "x")).returncode, 1)
+
+    def test_refused(self):
+        for verb in ("limits", "kernels"):
+            self.refused(2, "--seconds: nan given, expected 0.001 to 60", "bench", verb, "--seconds", "nan")
+            self.refused(2, "LAPIDARY_ISA=xyz: unknown", "bench", verb, "--seconds", "0.001", env={"LAPIDARY_ISA": "xyz"})
 
     @needs_model
     def test_curve(self):
