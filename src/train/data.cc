@@ -20,9 +20,9 @@ constexpr uint64_t kValidStream = uint64_t{1} << 63;
 
 void check(const DataOptions& options) {
   if (options.sequence_length < 2)
-    fail_usage("sequence-length: {} given, expected 2 or more tokens", options.sequence_length);
+    fail_usage("--sequence-length: {} given, expected 2 or more tokens", options.sequence_length);
   if (!(options.valid_fraction >= 0 && options.valid_fraction < 1))
-    fail_usage("valid-fraction: {} given, expected 0 or more and less than 1",
+    fail_usage("--valid-fraction: {} given, expected 0 or more and less than 1",
                options.valid_fraction);
 }
 
@@ -50,7 +50,7 @@ std::vector<bool> chosen_for_validation(int64_t count, bool text, const DataOpti
   const double wanted = std::round(options.valid_fraction * static_cast<double>(count));
   const auto taken = std::max(int64_t{1}, static_cast<int64_t>(wanted));
   if (taken >= count)
-    fail_usage("valid-fraction: {} of {} {} leaves nothing to train on", options.valid_fraction,
+    fail_usage("--valid-fraction: {} of {} {} leaves nothing to train on", options.valid_fraction,
                count, text ? "windows" : "documents");
   std::vector<bool> chosen(static_cast<size_t>(count));
   if (text) {
@@ -94,7 +94,8 @@ TrainingData open_folder(const fs::path& folder, const Tokenizer& tokenizer,
   const ReadSource read = reader(train, tokenizer, options, pool, watch);
   if (!fs::exists(valid)) return divided(read, text, options, train.string());
   if (options.valid_fraction > 0)
-    fail_usage("valid-fraction: {} given, but {} is there", options.valid_fraction, valid.string());
+    fail_usage("--valid-fraction: {} given, but {} is there", options.valid_fraction,
+               valid.string());
   const ReadSource other = reader(valid, tokenizer, options, pool, watch);
   TrainingData data;
   data.train = dataset_of(read, read.sequences, train.string());

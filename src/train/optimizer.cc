@@ -38,7 +38,7 @@ float magnitude_quantile(const Moment& moment, double quantile) {
 OptimizerKind optimizer_kind(std::string_view name) {
   for (const auto& [kind, its_name] : kKinds)
     if (its_name == name) return kind;
-  fail_usage("optimizer '{}' given, expected adamw, adamw8, sgd or muon", name);
+  fail_usage("--optimizer: '{}' given, expected adamw, adamw8, sgd or muon", name);
 }
 
 std::string_view name_of(OptimizerKind kind) {
@@ -50,15 +50,15 @@ std::string_view name_of(OptimizerKind kind) {
 void OptimizerOptions::check() const {
   const auto below_one = [](const char* what, double value) {
     if (!(value >= 0 && value < 1))
-      fail_usage("{}: {} given, expected 0 <= {} < 1", what, value, what);
+      fail_usage("--{}: {} given, expected 0 or more and less than 1", what, value);
   };
   below_one("beta1", beta1);
   below_one("beta2", beta2);
   below_one("momentum", momentum);
   below_one("muon-momentum", muon_momentum);
-  if (!(eps > 0 && std::isfinite(eps))) fail_usage("eps: {} given, expected more than 0", eps);
+  if (!(eps > 0 && std::isfinite(eps))) fail_usage("--eps: {} given, expected more than 0", eps);
   if (!(weight_decay >= 0 && std::isfinite(weight_decay)))
-    fail_usage("weight-decay: {} given, expected 0 or more", weight_decay);
+    fail_usage("--weight-decay: {} given, expected 0 or more", weight_decay);
 }
 
 Optimizer::Optimizer(const OptimizerOptions& options, std::span<const Parameter> parameters)

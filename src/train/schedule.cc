@@ -24,12 +24,12 @@ double part(int64_t done, int64_t of) {
 
 void check_restarts(const ScheduleOptions& o) {
   if (o.restart_every < 1)
-    fail_usage("restart-every: {} given, expected 1 or more steps", o.restart_every);
+    fail_usage("--reset-every: {} given, expected 1 or more steps", o.restart_every);
   if (o.steps % o.restart_every != 0)
-    fail_usage("restart-every: {} does not divide the {} steps", o.restart_every, o.steps);
+    fail_usage("--reset-every: {} does not divide the {} steps", o.restart_every, o.steps);
   if (o.restart_warmup < 0 || o.restart_warmup >= o.restart_every)
     fail_usage(
-        "restart-warmup: {} given, expected 0 or more and less than the {} steps between "
+        "--reset-warmup: {} given, expected 0 or more and less than the {} steps between "
         "restarts",
         o.restart_warmup, o.restart_every);
 }
@@ -39,7 +39,7 @@ void check_restarts(const ScheduleOptions& o) {
 ScheduleKind schedule_kind(std::string_view name) {
   for (const auto& [kind, its_name] : kKinds)
     if (its_name == name) return kind;
-  fail_usage("schedule '{}' given, expected constant, linear, cosine or jagged", name);
+  fail_usage("--schedule: '{}' given, expected constant, linear, cosine or jagged", name);
 }
 
 std::string_view name_of(ScheduleKind kind) {
@@ -51,13 +51,12 @@ std::string_view name_of(ScheduleKind kind) {
 Schedule::Schedule(const ScheduleOptions& options) : options_(options) {
   const ScheduleOptions& o = options_;
   if (!(o.lr > 0 && std::isfinite(o.lr)))
-    fail_usage("learning-rate: {} given, expected more than 0", o.lr);
-  if (o.steps < 1) fail_usage("steps: {} given, expected 1 or more", o.steps);
+    fail_usage("--learning-rate: {} given, expected more than 0", o.lr);
+  if (o.steps < 1) fail_usage("--iters: {} given, expected 1 or more", o.steps);
   if (o.warmup_steps < 0 || o.warmup_steps > o.steps)
-    fail_usage("warmup-steps: {} given, expected 0 to the {} steps there are", o.warmup_steps,
-               o.steps);
+    fail_usage("--warmup: {} given, expected 0 to the {} steps there are", o.warmup_steps, o.steps);
   if (!(o.min_ratio >= 0 && o.min_ratio <= 1))
-    fail_usage("min-ratio: {} given, expected 0 to 1", o.min_ratio);
+    fail_usage("--min-lr-ratio: {} given, expected 0 to 1", o.min_ratio);
   if (o.kind == ScheduleKind::kJaggedCosine) check_restarts(o);
 }
 

@@ -166,7 +166,7 @@ TEST_F(Data, FolderWithBothSides) {
   const TrainingData data = open("");
   EXPECT_EQ(texts(*data.train), (Texts{"one"}));
   EXPECT_EQ(texts(*data.valid), (Texts{"two"}));
-  EXPECT_NE(refused("", {.valid_fraction = 0.1}).find("valid-fraction: 0.1 given, but"),
+  EXPECT_NE(refused("", {.valid_fraction = 0.1}).find("--valid-fraction: 0.1 given, but"),
             std::string::npos);
 }
 
@@ -186,7 +186,7 @@ TEST_F(Data, ValidationIsChosenBySeed) {
   EXPECT_EQ(std::set(all.begin(), all.end()).size(), 40u);
   scratch.write("u.jsonl", "{\"text\": \"one\"}\n");
   EXPECT_EQ(refused("u.jsonl", {.valid_fraction = 0.1}),
-            "valid-fraction: 0.1 of 1 documents leaves nothing to train on");
+            "--valid-fraction: 0.1 of 1 documents leaves nothing to train on");
 }
 
 TEST_F(Data, FingerprintTellsDataApart) {
@@ -243,9 +243,9 @@ TEST_F(Data, StopsWhenAsked) {
 TEST_F(Data, OptionsOutOfRange) {
   scratch.write("t.jsonl", "{\"text\": \"one\"}\n");
   EXPECT_EQ(refused("t.jsonl", {.sequence_length = 1}),
-            "sequence-length: 1 given, expected 2 or more tokens");
+            "--sequence-length: 1 given, expected 2 or more tokens");
   EXPECT_EQ(refused("t.jsonl", {.valid_fraction = 1}),
-            "valid-fraction: 1 given, expected 0 or more and less than 1");
+            "--valid-fraction: 1 given, expected 0 or more and less than 1");
 }
 
 // ---- plain text

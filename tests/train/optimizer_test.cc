@@ -440,14 +440,14 @@ TEST(Gradients, WithNanAreLeftForTheCallerToSee) {
 
 TEST(OptimizerOptions, SayWhatIsOutOfRange) {
   EXPECT_EQ(error_of([] { optimizer_kind("adam"); }),
-            "optimizer 'adam' given, expected adamw, adamw8, sgd or muon");
+            "--optimizer: 'adam' given, expected adamw, adamw8, sgd or muon");
   for (const OptimizerKind kind : kAllKinds) EXPECT_EQ(optimizer_kind(name_of(kind)), kind);
   EXPECT_EQ(error_of([] { OptimizerOptions{.beta2 = 1}.check(); }),
-            "beta2: 1 given, expected 0 <= beta2 < 1");
+            "--beta2: 1 given, expected 0 or more and less than 1");
   EXPECT_EQ(error_of([] { OptimizerOptions{.weight_decay = -0.1}.check(); }),
-            "weight-decay: -0.1 given, expected 0 or more");
+            "--weight-decay: -0.1 given, expected 0 or more");
   EXPECT_EQ(error_of([] { OptimizerOptions{.eps = 0}.check(); }),
-            "eps: 0 given, expected more than 0");
+            "--eps: 0 given, expected more than 0");
 }
 
 }  // namespace

@@ -75,21 +75,21 @@ TEST(Schedule, JaggedDoesNotRestartWithinTheFirstWarmUp) {
 
 TEST(Schedule, SaysWhatCannotBe) {
   const auto error = [](ScheduleOptions options) { return error_of([&] { Schedule{options}; }); };
-  EXPECT_EQ(error({.steps = 0}), "steps: 0 given, expected 1 or more");
-  EXPECT_EQ(error({.lr = 0, .steps = 1}), "learning-rate: 0 given, expected more than 0");
+  EXPECT_EQ(error({.steps = 0}), "--iters: 0 given, expected 1 or more");
+  EXPECT_EQ(error({.lr = 0, .steps = 1}), "--learning-rate: 0 given, expected more than 0");
   EXPECT_EQ(error({.steps = 5, .warmup_steps = 6}),
-            "warmup-steps: 6 given, expected 0 to the 5 steps there are");
-  EXPECT_EQ(error({.steps = 5, .min_ratio = 1.5}), "min-ratio: 1.5 given, expected 0 to 1");
+            "--warmup: 6 given, expected 0 to the 5 steps there are");
+  EXPECT_EQ(error({.steps = 5, .min_ratio = 1.5}), "--min-lr-ratio: 1.5 given, expected 0 to 1");
   ScheduleOptions jagged{.kind = ScheduleKind::kJaggedCosine, .steps = 100};
-  EXPECT_EQ(error(jagged), "restart-every: 0 given, expected 1 or more steps");
+  EXPECT_EQ(error(jagged), "--reset-every: 0 given, expected 1 or more steps");
   jagged.restart_every = 30;
-  EXPECT_EQ(error(jagged), "restart-every: 30 does not divide the 100 steps");
+  EXPECT_EQ(error(jagged), "--reset-every: 30 does not divide the 100 steps");
   jagged.restart_every = 50;
   EXPECT_EQ(error(jagged),
-            "restart-warmup: 50 given, expected 0 or more and less than the 50 steps between "
+            "--reset-warmup: 50 given, expected 0 or more and less than the 50 steps between "
             "restarts");
   EXPECT_EQ(error_of([] { schedule_kind("cos"); }),
-            "schedule 'cos' given, expected constant, linear, cosine or jagged");
+            "--schedule: 'cos' given, expected constant, linear, cosine or jagged");
   EXPECT_EQ(schedule_kind(name_of(ScheduleKind::kJaggedCosine)), ScheduleKind::kJaggedCosine);
 }
 
