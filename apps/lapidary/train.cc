@@ -1,7 +1,12 @@
 // lapidary train: a model or an adapter learns from a text.
 #include "lapidary/train.h"
 
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/fail.h"
 #include "base/system.h"
@@ -10,6 +15,13 @@
 namespace lapidary::cli {
 
 namespace {
+
+// What other methods have no use for.
+struct MethodFlag {
+  const CLI::Option* option;
+  std::vector<std::string_view> methods;
+  bool jagged = false;  // that schedule has
+};
 
 struct Options {
   Verbosity verbosity;
@@ -22,6 +34,7 @@ struct Options {
   TrainOptions train;
   bool no_packing = false;
   bool json = false;
+  std::vector<MethodFlag> method_flags;
 };
 
 template <class T>
@@ -113,7 +126,7 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
   verb.add_flag("--rslora", o.rslora, "It counts alpha / sqrt(rank) times")->group(group);
   verb.add_flag("--dora", o.dora, "lora: the matrices' rows have lengths that are learned as well")
       ->group(group);
-  number(verb, "--dropout", o.dropout, "Of what adapters see (0)", group);
+  number(verb, "--dropout", o.dropout, "lora, relora: of what adapters see (0)", group);
   verb.add_option("--targets", o.targets,
                   "Patterns of matrices, as q_proj,'mlp.*' or, of one layer, 'layers.3.*' "
                   "(default: all)")
@@ -125,7 +138,8 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
   verb.add_flag("--train-embeddings", o.train_embeddings, "Beside relora or rank1")->group(group);
   verb.add_flag("--train-norms", o.train_norms, "Beside relora or rank1")->group(group);
   number(verb, "--warm-start", o.warm_start, "relora: steps of full training before (0)", group);
-  number(verb, "--reset-every", o.reset_every, "relora: steps between merges", group);
+  number(verb, "--reset-every", o.reset_every, "relora, jagged: steps between merges, or restarts",
+         group);
   number(verb, "--reset-warmup", o.reset_warmup, "jagged: steps back up to the rate (50)", group);
   number(verb, "--prune", o.prune,
          "relora: share of the optimizer's state that a merge zeroes (0.99)", group);
@@ -133,6 +147,32 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
   choices(verb.add_option("--directions", directions, "rank1: where they come from (top)")
               ->group(group),
           {"random", "aligned", "top"});
+}
+
+void know_methods(const CLI::App& verb, Options& o) {
+  const auto of = [&](std::vector<std::string_view> methods,
+                      std::initializer_list<const char*> names, bool jagged = false) {
+    for (const char* name : names)
+      o.method_flags.push_back({verb.get_option(name), methods, jagged});
+  };
+  of({"lora", "relora"}, {"--dropout"});
+  of({"lora", "relora", "rank1"}, {"--targets", "--last-layers"});
+  of({"relora", "rank1"}, {"--train-embeddings", "--train-norms"});
+  of({"relora"}, {"--warm-start", "--prune"});
+  of({"relora"}, {"--reset-every", "--reset-warmup"}, true);
+  of({"rank1"}, {"--merge-every", "--directions"});
+}
+
+void check_method(const Options& o) {
+  for (const MethodFlag& flag : o.method_flags) {
+    if (flag.option->count() == 0 ||
+        std::ranges::find(flag.methods, o.method) != flag.methods.end())
+      continue;
+    if (flag.jagged && o.train.schedule == "jagged") continue;
+    fail_usage("{}: is of --method {}{}, found {}", flag.option->get_name(),
+               fmt::join(flag.methods, " or "), flag.jagged ? " or --schedule jagged" : "",
+               o.method);
+  }
 }
 
 void add_set_blocks(CLI::App& verb, TrainOptions& o) {
@@ -152,6 +192,7 @@ void setup(CLI::App& verb, Options& o) {
   add_data(verb, o.train, o.no_packing);
   add_optimizer(verb, o.train);
   add_adapters(verb, o.train, o.directions);
+  know_methods(verb, o);
   add_set_blocks(verb, o.train);
   add_threads(verb, o.train.threads, "General");
   choices(verb.add_option("--compute", o.compute,
@@ -185,6 +226,7 @@ void setup(CLI::App& verb, Options& o) {
 }
 
 TrainOptions options_of(const Options& o) {
+  check_method(o);
   TrainOptions options = o.train;
   options.model = model_folder(o.model, o.verbosity);
   options.data = o.data;

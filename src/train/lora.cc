@@ -29,7 +29,9 @@ bool fits(const std::string& pattern, int64_t layer, const std::string& name) {
 template <class Fn>
 void for_each_target(const Config& c, const LoraOptions& o, Fn&& fn) {
   const int64_t layers = c.num_hidden_layers;
-  const int64_t first = o.last_layers > 0 ? std::max<int64_t>(0, layers - o.last_layers) : 0;
+  if (o.last_layers > layers)
+    fail_usage("--last-layers: {} given, and the model has {}", o.last_layers, layers);
+  const int64_t first = o.last_layers > 0 ? layers - o.last_layers : 0;
   std::set<std::string> fitted;  // of the patterns
   for (int64_t layer = first; layer < layers; ++layer)
     for (const std::string& name : adaptable_matrices()) {

@@ -22,6 +22,7 @@
 #include "gemma/backprop.h"
 #include "gemma/load.h"
 #include "train/batches.h"
+#include "train/check_options.h"
 #include "train/data.h"
 #include "train/gradients.h"
 #include "train/memorization_track.h"
@@ -38,45 +39,6 @@ namespace lapidary {
 namespace {
 
 constexpr uint64_t kDropoutSeed = 0x64726f70;
-
-void check(const TrainOptions& o) {
-  if (o.iterations < 1) fail_usage("--iters: {} is not positive", o.iterations);
-  if (o.batch_size < 1) fail_usage("--batch-size: {} is not positive", o.batch_size);
-  if (o.micro_batch < 0 || (o.micro_batch > 0 && o.batch_size % o.micro_batch != 0))
-    fail_usage("--micro-batch: {} does not divide the batch size {}", o.micro_batch, o.batch_size);
-  if (o.dora && o.method != TrainMethod::kLora)
-    fail_usage("--dora: is of --method lora, found {}", name_of(o.method));
-  const TrainOptions open;
-  if (o.objective != TrainObjective::kSetBlock &&
-      (o.mask_token != open.mask_token || o.block_min != open.block_min ||
-       o.block_max != open.block_max))
-    fail_usage("--mask-token, --block-min, --block-max: are of --objective sbd");
-  if (!(o.dropout >= 0 && o.dropout < 1)) fail_usage("--dropout: {} is not in [0, 1)", o.dropout);
-  if (o.method != TrainMethod::kLora && std::filesystem::is_regular_file(o.model))
-    throw Error(ErrorKind::kUsage,
-                fmt::format("--method {}: what comes of it is a folder, and the model is a file",
-                            name_of(o.method)),
-                "lapidary convert makes a folder of a GGUF file");
-  const bool restarts = o.method == TrainMethod::kRelora || o.schedule == "jagged";
-  if (restarts && o.reset_every < 1)
-    fail_usage("--reset-every: {} given, expected the steps between restarts", o.reset_every);
-  if (o.warm_start < 0) fail_usage("--warm-start: {} is negative", o.warm_start);
-  const bool jagged = o.schedule == "jagged" || o.schedule.empty();
-  if (o.method == TrainMethod::kRelora && jagged && o.warm_start % o.reset_every != 0)
-    fail_usage(
-        "--warm-start: {} is no multiple of --reset-every {}: the rate would not fall where "
-        "adapters are merged",
-        o.warm_start, o.reset_every);
-  if (!(o.prune >= 0 && o.prune <= 1)) fail_usage("--prune: {} is not in [0, 1]", o.prune);
-  if (o.checkpoint_layers < -1)
-    fail_usage("--checkpoint-layers: {} is negative", o.checkpoint_layers);
-  if (o.dora && o.rank_every > 0)
-    fail_usage("--rank-every: what --dora adds to a matrix is not low-rank factors alone");
-  if (o.max_memory < 0) fail_usage("--max-memory: {} is negative", o.max_memory);
-  if (o.rank_every < 0) fail_usage("--rank-every: {} is negative", o.rank_every);
-  if (o.track_memorization < 0)
-    fail_usage("--track-memorization: {} is negative", o.track_memorization);
-}
 
 DataOptions data_options(const TrainOptions& o, const std::optional<SetBlockTraining>& blocks) {
   DocumentOptions documents{.prompt_loss = o.prompt_loss};
@@ -111,13 +73,15 @@ Schedule schedule_of(const TrainOptions& o) {
 }
 
 OptimizerOptions optimizer_options(const TrainOptions& o) {
-  return {.kind = optimizer_kind(o.optimizer),
-          .beta1 = o.beta1,
-          .beta2 = o.beta2,
-          .eps = o.eps,
-          .weight_decay = o.weight_decay,
-          .momentum = o.momentum,
-          .seed = o.seed};
+  const OptimizerOptions options{.kind = optimizer_kind(o.optimizer),
+                                 .beta1 = o.beta1,
+                                 .beta2 = o.beta2,
+                                 .eps = o.eps,
+                                 .weight_decay = o.weight_decay,
+                                 .momentum = o.momentum,
+                                 .seed = o.seed};
+  options.check();
+  return options;
 }
 
 double mean_of(const Loss& loss) {
@@ -199,14 +163,21 @@ class Trainer {
         data_(data.train ? std::move(data)
                          : open_data(options.data, *tokenizer_, data_options(options, set_blocks_),
                                      ex_.pool(), Watch{{}, watch.stop})),
-        memory_(choose_memory(o_, model_)),
+        memory_(memory_for(o_, model_, data_)),
+        optimizer_options_(optimizer_options(o_)),
+        method_(make_method(o_, model_, o_.model, set_blocks_)),
         folder_(open_folder(o_, ranks_)),
-        operands_(operands_of(options, ex_.kernels())),
-        method_(make_method(o_, model_, o_.model, set_blocks_)) {}
+        operands_(operands_of(options, ex_.kernels())) {}
 
   TrainResult run(const TrainEvents& events);
 
  private:
+  // Of options that the data bears out.
+  static TrainMemory memory_for(TrainOptions& options, const Model& model,
+                                const TrainingData& data) {
+    check_options(options, data);
+    return choose_memory(options, model);
+  }
   void take_up();
   void choose_parameters();
   void begin_tracking();
@@ -230,9 +201,10 @@ class Trainer {
   std::optional<SetBlockTraining> set_blocks_;  // where they are the objective
   TrainingData data_;
   TrainMemory memory_;
-  RunFolder folder_;
-  Operands operands_;
+  OptimizerOptions optimizer_options_;
   std::unique_ptr<Method> method_;
+  RunFolder folder_;  // after all that an option may be refused by
+  Operands operands_;
   RunPosition position_;
   std::unique_ptr<BatchStream> batches_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -269,7 +241,7 @@ void Trainer::choose_parameters() {
   if (!method_->choose(position_.step) && optimizer_ != nullptr) return;
   optimizer_.reset();  // before the next ones take memory
   backprop_.reset();
-  optimizer_ = make_optimizer(optimizer_options(o_), method_->parameters());
+  optimizer_ = make_optimizer(optimizer_options_, method_->parameters());
   backprop_ = std::make_unique<Backprop>(ex_, model_.config, model_.weights, rows_at_once(o_),
                                          o_.checkpoint_layers, operands_);
   for (const Parameter& p : method_->parameters())
@@ -494,13 +466,13 @@ TrainResult Trainer::run(const TrainEvents& events) {
 }  // namespace
 
 TrainResult train(const TrainOptions& options, const Watch& watch, const TrainEvents& events) {
-  check(options);
+  check_options(options);
   return Trainer(options, watch).run(events);
 }
 
 TrainResult train_on(TrainingData data, const TrainOptions& options, const Watch& watch,
                      const TrainEvents& events) {
-  check(options);
+  check_options(options);
   return Trainer(options, watch, std::move(data)).run(events);
 }
 

@@ -164,6 +164,14 @@ class Train(Case):
 
     def test_refused(self):
         self.refused(2, "--dropout", *self.args, "--dropout", "1")
+        for method, *flags in (("full", "--targets", "q_proj"), ("full", "--last-layers", "1"), ("full", "--dropout", "0.5"),
+                               ("sbd", "--dropout", "0.5"), ("rank1", "--dropout", "0.5"), ("lora", "--train-embeddings"),
+                               ("full", "--train-norms"), ("lora", "--warm-start", "4"), ("lora", "--reset-every", "4"),
+                               ("rank1", "--reset-warmup", "4"), ("lora", "--merge-every", "2"), ("full", "--prune", "0.5"),
+                               ("lora", "--directions", "top")):
+            self.refused(2, f"{flags[0]}: is of --method ", *self.args, "--method", method, *flags)
+        self.refused(2, "--output: is empty", *self.args[:-1], "")
+        self.assertFalse(self.run_folder.exists())
         self.refused(2, "does not divide", *self.args, "--batch-size", "4", "--micro-batch", "3")
         self.refused(2, "fits none of", *self.args, "--targets", "qproj")
         self.refused(2, "--reset-every", *self.args, "--method", "relora")

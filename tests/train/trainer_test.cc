@@ -1,4 +1,5 @@
 // The whole of training, on the built-in model.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -450,6 +451,53 @@ TEST_P(TrainRefusalTest, ATargetThatFitsNothing) {
   EXPECT_THROW(train(o), Error);
   o.targets = {"layers.99.*"};
   EXPECT_THROW(train(o), Error);
+}
+
+TEST_P(TrainRefusalTest, NumbersThatNoRunHas) {
+  const auto refused = [&](auto change) {
+    TrainOptions o = options("run");
+    change(o);
+    const std::string error = error_of([&] { train(o); });
+    EXPECT_FALSE(fs::exists(o.run)) << error;
+    return error;
+  };
+  EXPECT_EQ(refused([](TrainOptions& o) { o.prune = 1.5; }), "--prune: 1.5 is not in [0, 1]");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.prune = NAN; }), "--prune: nan is not in [0, 1]");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.max_grad_norm = NAN; }),
+            "--max-grad-norm: nan given, expected 0 or more");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.max_grad_norm = -1; }),
+            "--max-grad-norm: -1 given, expected 0 or more");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.save_every = -1; }), "--save-every: -1 is negative");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.eval_every = -2; }), "--eval-every: -2 is negative");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.eval_every = 2; }),
+            "--eval-every: there is no validation data");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.alpha = NAN; }),
+            "--alpha: nan given, expected more than 0");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.last_layers = -1; }), "--last-layers: -1 is negative");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.last_layers = 99; }),
+            "--last-layers: 99 given, and the model has 7");
+  EXPECT_EQ(refused([](TrainOptions& o) { o.threads = -1; }), "--threads: -1 is negative");
+  EXPECT_EQ(refused([](TrainOptions& o) {
+              o.method = TrainMethod::kRelora;
+              o.warm_start = 9;
+            }),
+            "--warm-start: 9 leaves none of the 8 steps of --iters to adapters");
+}
+
+// Also by what is made late: a run that never began must not be in the way of the next.
+TEST_P(TrainRefusalTest, LeavesNoFolder) {
+  for (const auto change :
+       {+[](TrainOptions& o) { o.rank = 0; }, +[](TrainOptions& o) { o.beta1 = 2; },
+        +[](TrainOptions& o) { o.eps = 0; }, +[](TrainOptions& o) { o.weight_decay = -1; },
+        +[](TrainOptions& o) {
+          o.method = TrainMethod::kRank1;
+          o.merge_every = 0;
+        }}) {
+    TrainOptions o = options("run");
+    change(o);
+    EXPECT_THROW(train(o), Error);
+    EXPECT_FALSE(fs::exists(o.run));
+  }
 }
 
 TEST(LoraTargets, ArePatternsWithinLayersOrWithThem) {
