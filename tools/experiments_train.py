@@ -101,7 +101,7 @@ def ablation(lapidary: Lapidary):
         try:
             metrics, _ = lapidary.train(name, method, *options)
         except RuntimeError as error:  # a loss that is no number ends a run; that is a result
-            if "the loss is" not in str(error):
+            if "the loss is" not in str(error) and "not finite" not in str(error):
                 raise
             rows[name] = {"diverged": str(error).splitlines()[1]}
             continue

@@ -218,7 +218,8 @@ struct TrainEvents {
 //
 // Throws Error{kUsage} for options, Error{kInput} for model, data, and a resume whose options
 // differ (with the differences) or whose operands the kernels cannot multiply, for a loss that is
-// not finite (with the step; the last state stays), Error{kResource}, also when the run does not
+// not finite (with the step; the last state stays), for values that are not (when they are to be
+// saved, with the same), Error{kResource}, also when the run does not
 // fit into memory, Error{kInterrupted} after the state was saved.
 TrainResult train(const TrainOptions& options, const Watch& watch = {},
                   const TrainEvents& events = {});

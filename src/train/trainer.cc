@@ -186,6 +186,7 @@ class Trainer {
   std::vector<Batch> next_batches();
   Loss gradients(const std::vector<Batch>& batches, int64_t targets);
   void check_finite(double loss, double norm) const;
+  void check_values() const;
   Loss valid_loss();
   void save();
   std::vector<StateArray> state();
@@ -327,6 +328,25 @@ void Trainer::check_finite(double loss, double norm) const {
                     : "a lower learning rate or stronger clipping may help");
 }
 
+// A state that no step goes on from must not take the place of one that can, and a result that is
+// no model not that of one.
+void Trainer::check_values() const {
+  for (const StateArray& array : method_->state()) {
+    if (array.dtype != DType::kF32) continue;
+    const std::span values(reinterpret_cast<const float*>(array.bytes.data()),
+                           static_cast<size_t>(array.elements));
+    if (std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) continue;
+    const auto saved = folder_.position();
+    throw Error(
+        ErrorKind::kInput,
+        fmt::format("step {}: '{}' has values that are not finite", position_.step, array.name),
+        fmt::format("{}a lower learning rate or stronger clipping may help",
+                    saved ? fmt::format("the state of step {} is in {}; ", saved->step,
+                                        folder_.path().string())
+                          : ""));
+  }
+}
+
 TrainStep Trainer::step() {
   const Stopwatch clock;
   choose_parameters();
@@ -409,6 +429,7 @@ void Trainer::evaluate(TrainStep& done) {
 
 void Trainer::save() {
   if (!ranks_.first()) return;
+  check_values();
   folder_.save(position_, state());
   folder_.write_report();
 }
@@ -458,7 +479,10 @@ TrainResult Trainer::run(const TrainEvents& events) {
   result.seconds = position_.seconds;
   result.tokens = position_.tokens;
   result.tokens_per_second = static_cast<double>(position_.tokens) / position_.seconds;
-  if (ranks_.first()) result.output = method_->write(folder_.path(), ex_);
+  if (ranks_.first()) {
+    check_values();
+    result.output = method_->write(folder_.path(), ex_);
+  }
   result.rank = ranks_.rank();
   return result;
 }

@@ -500,6 +500,21 @@ TEST_P(TrainRefusalTest, LeavesNoFolder) {
   }
 }
 
+// The first step has the rate 0, and the second leaves no value finite.
+TEST_P(TrainRefusalTest, ValuesThatAreNotFiniteReplaceNoState) {
+  TrainOptions o = options("run");
+  o.method = TrainMethod::kFull;
+  o.iterations = 2;
+  o.warmup = 1;
+  o.learning_rate = 1e39;
+  o.save_every = 1;
+  EXPECT_EQ(error_of([&] { train(o); }),
+            "step 2: 'model.embed_tokens.weight' has values that are not finite");
+  EXPECT_EQ(read_json_file(o.run / "state/state.json")["step"], 1);
+  EXPECT_FALSE(state_of(o.run).empty());
+  EXPECT_FALSE(fs::exists(o.run / "model"));
+}
+
 TEST(LoraTargets, ArePatternsWithinLayersOrWithThem) {
   const Config config = read_config(fs::path(LAPIDARY_SOURCE_DIR) / "models/tiny");
   const auto count = [&](const std::vector<std::string>& targets) {
