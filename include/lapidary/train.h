@@ -214,7 +214,8 @@ struct TrainEvents {
 //   metrics.jsonl   a line for each step: TrainStep, peak_rss_bytes
 //   ranks.jsonl     with rank_every, a line for each matrix at each measurement (docs/training.md)
 //   state/          weights, optimizer and position in the data, of the last save
-//   adapter/ or model/   what was trained, in the end
+//   adapter/        what was trained, with each state
+//   model/          the same of methods that train a model, in the end
 //
 // Throws Error{kUsage} for options, Error{kInput} for model, data, and a resume whose options
 // differ (with the differences) or whose operands the kernels cannot multiply, for a loss that is

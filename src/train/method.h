@@ -42,6 +42,8 @@ class Method {
 
   // All values that a step may change, for saving and restoring.
   virtual std::vector<StateArray> state() = 0;
+  // Whether the result is small beside the state, so that it is written with each.
+  virtual bool small() const { return false; }
   // Puts what was trained into the run folder. Returns the path.
   virtual std::filesystem::path write(const std::filesystem::path& run, Executor& ex) = 0;
 };

@@ -124,6 +124,7 @@ class LoraMethod : public Method {
     return list;
   }
   std::vector<StateArray> state() override { return state_arrays(parameters()); }
+  bool small() const override { return true; }
   fs::path write(const fs::path& run, Executor& /*ex*/) override {
     save_adapter({.adapter = adapter_, .base_model = folder_.string()}, AdapterFormat::kPeft,
                  run / "adapter", true);

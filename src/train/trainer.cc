@@ -431,6 +431,8 @@ void Trainer::save() {
   if (!ranks_.first()) return;
   check_values();
   folder_.save(position_, state());
+  // The last step's comes at the end.
+  if (method_->small() && position_.step < o_.iterations) method_->write(folder_.path(), ex_);
   folder_.write_report();
 }
 

@@ -532,6 +532,34 @@ TEST(LoraTargets, ArePatternsWithinLayersOrWithThem) {
 
 INSTANTIATE_TEST_SUITE_P(Lora, TrainRefusalTest, ::testing::Values(TrainMethod::kLora));
 
+class RunFolderTest : public TrainerTest {
+ protected:
+  // Stops as a kill does, with no word to the run.
+  static void kill_after(int64_t step, const TrainOptions& o) {
+    struct Killed {};
+    EXPECT_THROW(train(o, {},
+                       {{},
+                        [&](const TrainStep& s) {
+                          if (s.step == step) throw Killed();
+                        }}),
+                 Killed);
+  }
+};
+
+TEST_P(RunFolderTest, AnAdapterComesWithEachState) {
+  TrainOptions o = options("run");
+  o.save_every = 3;
+  kill_after(5, o);
+  TrainOptions shorter = options("shorter");
+  shorter.iterations = 3;
+  const fs::path adapter = "adapter/adapter_model.safetensors";
+  train(shorter);
+  EXPECT_FALSE(contents(o.run / adapter).empty());
+  EXPECT_EQ(contents(o.run / adapter), contents(shorter.run / adapter));
+}
+
+INSTANTIATE_TEST_SUITE_P(Lora, RunFolderTest, ::testing::Values(TrainMethod::kLora));
+
 TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
   TrainOptions o = options("whole");
   o.valid_fraction = 0.3;
