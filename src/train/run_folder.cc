@@ -252,6 +252,42 @@ void RunFolder::log(const TrainStep& s) {
   events_->add(s.step, scalars);
 }
 
+namespace {
+
+std::optional<SetBlockLoss> terms_of(const Json& line, const std::string& prefix) {
+  if (!line.contains(prefix + "ntp_loss")) return std::nullopt;
+  SetBlockLoss loss{.next = line.value(prefix + "ntp_loss", 0.0),
+                    .masked_share = line.value(prefix + "masked_share", 0.0)};
+  if (line.contains(prefix + "matp_loss")) loss.masked = line.value(prefix + "matp_loss", 0.0);
+  return loss;
+}
+
+std::optional<double> number_of(const Json& line, const char* key) {
+  return line.contains(key) ? std::optional(line.value(key, 0.0)) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<TrainStep> RunFolder::last_step() const {
+  std::string last;
+  std::ifstream in(path_ / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);) last = line;
+  if (last.empty()) return std::nullopt;
+  const Json json = parse_json(last, (path_ / "metrics.jsonl").string());
+  TrainStep step{.step = json.value("step", int64_t{0}),
+                 .loss = json.value("loss", 0.0),
+                 .valid_loss = number_of(json, "valid_loss"),
+                 .set_block = terms_of(json, ""),
+                 .valid_set_block = terms_of(json, "valid_")};
+  if (json.contains("memorized_bits"))
+    step.memorization = {.bits = json.value("memorized_bits", 0.0),
+                         .valid_bits = number_of(json, "valid_memorized_bits"),
+                         .extraction_rate = json.value("extraction_rate", 0.0),
+                         .valid_extraction_rate = number_of(json, "valid_extraction_rate"),
+                         .auc = number_of(json, "membership_auc")};
+  return step;
+}
+
 void RunFolder::log_ranks(std::span<const OrderedJson> lines) {
   for (const OrderedJson& line : lines) ranks_ << line.dump() << "\n";
   ranks_.flush();

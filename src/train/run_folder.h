@@ -53,6 +53,8 @@ class RunFolder {
   // and an event file.
   void begin_metrics(int64_t step);
   void log(const TrainStep& step);
+  // The last step that was logged, as far as results tell of it; nothing in a new run.
+  std::optional<TrainStep> last_step() const;
   void log_ranks(std::span<const OrderedJson> lines);
   void write_report() const;  // report.html
 

@@ -436,6 +436,17 @@ void Trainer::save() {
   folder_.write_report();
 }
 
+// What a result says of its last step.
+void keep_loss(const TrainStep& step, TrainResult& result) {
+  result.loss = step.loss;
+  result.set_block = step.set_block;
+}
+void keep_measured(const TrainStep& step, TrainResult& result) {
+  result.valid_loss = step.valid_loss;
+  result.memorization = step.memorization;
+  result.valid_set_block = step.valid_set_block;
+}
+
 TrainResult Trainer::run(const TrainEvents& events) {
   if (events.begin && ranks_.first()) events.begin(memory_);
   moment_ = events.moment;
@@ -444,6 +455,11 @@ TrainResult Trainer::run(const TrainEvents& events) {
   result.memory = memory_;
   result.bf16 = operands_ == Operands::kBFloat16;
   for (const Parameter& p : method_->parameters()) result.parameters += p.size();
+  if (ranks_.first() && position_.step == o_.iterations)  // and resumed: nothing is left to do
+    if (const auto before = folder_.last_step()) {
+      keep_loss(*before, result);
+      keep_measured(*before, result);
+    }
   while (position_.step < o_.iterations) {
     TrainStep done;
     try {
@@ -461,9 +477,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
     const bool last = position_.step == o_.iterations;
     if (last || (o_.eval_every > 0 && position_.step % o_.eval_every == 0)) {
       evaluate(done);
-      result.valid_loss = done.valid_loss;
-      result.memorization = done.memorization;
-      result.valid_set_block = done.valid_set_block;
+      keep_measured(done, result);
     }
     if (ranks_.first()) {
       if (evolution_ && evolution_->due(position_.step))
@@ -473,8 +487,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
       if (events.step) events.step(done);
       watch_.report(position_.step, o_.iterations);
     }
-    result.loss = done.loss;
-    result.set_block = done.set_block;
+    keep_loss(done, result);
     if (last || (o_.save_every > 0 && position_.step % o_.save_every == 0)) save();
   }
   result.steps = position_.step;

@@ -558,6 +558,26 @@ TEST_P(RunFolderTest, AnAdapterComesWithEachState) {
   EXPECT_EQ(contents(o.run / adapter), contents(shorter.run / adapter));
 }
 
+TEST_P(RunFolderTest, AFinishedRunTellsItsLastStep) {
+  TrainOptions o = options("run");
+  o.iterations = 2;
+  o.valid_fraction = 0.3;
+  o.objective = TrainObjective::kSetBlock;
+  o.block_max = 6;
+  o.track_memorization = 2;
+  const TrainResult run = train(o);
+  o.resume = true;
+  const TrainResult again = train(o);
+  EXPECT_GT(again.loss, 0);
+  EXPECT_EQ(again.loss, run.loss);
+  EXPECT_EQ(again.valid_loss, run.valid_loss);
+  ASSERT_TRUE(again.set_block && again.valid_set_block && again.memorization);
+  EXPECT_EQ(again.set_block->masked, run.set_block->masked);
+  EXPECT_EQ(again.valid_set_block->next, run.valid_set_block->next);
+  EXPECT_EQ(again.memorization->bits, run.memorization->bits);
+  EXPECT_EQ(again.memorization->auc, run.memorization->auc);
+}
+
 INSTANTIATE_TEST_SUITE_P(Lora, RunFolderTest, ::testing::Values(TrainMethod::kLora));
 
 TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
