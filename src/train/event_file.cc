@@ -63,13 +63,17 @@ uint32_t crc32c(std::string_view bytes) {
   return ~crc;
 }
 
-EventFile::EventFile(const std::filesystem::path& folder) {
+EventFile::EventFile(const std::filesystem::path& folder, int64_t from) {
   for (auto time = static_cast<int64_t>(now()); path_.empty() || std::filesystem::exists(path_);
        ++time)
     path_ = folder / fmt::format("events.out.tfevents.{}.lapidary", time);
   file_.open(path_, std::ios::binary);
-  // Event: wall_time = 1, step = 2, file_version = 3, summary = 5.
+  // Event: wall_time = 1, step = 2, file_version = 3, summary = 5, session_log = 7.
   write(field(1, kFixed64, bytes_of(now())) + field(3, kBytes, "brain.Event:2"));
+  // SessionLog: status = 1, of which START = 1: readers drop what they have from that step on.
+  write(field(1, kFixed64, bytes_of(now())) +
+        field(2, kVarint, varint(static_cast<uint64_t>(from))) +
+        field(7, kBytes, field(1, kVarint, varint(1))));
 }
 
 void EventFile::add(int64_t step, std::span<const std::pair<std::string_view, double>> scalars) {

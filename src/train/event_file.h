@@ -16,8 +16,10 @@ namespace lapidary {
 class EventFile {
  public:
   // Makes a file events.out.tfevents.TIME.lapidary in the folder; a resumed run adds another, which
-  // TensorBoard takes for the same run. Throws Error{kResource}.
-  explicit EventFile(const std::filesystem::path& folder);
+  // TensorBoard takes for the same run. `from` is the first step that it will have: what other
+  // files have from there on is of steps that are taken again, and no longer shown. Throws
+  // Error{kResource}.
+  EventFile(const std::filesystem::path& folder, int64_t from);
 
   // One point of each curve.
   void add(int64_t step, std::span<const std::pair<std::string_view, double>> scalars);

@@ -65,6 +65,7 @@ constexpr const char* kCurves[] = {"loss",
                                    "lr",
                                    "grad_norm",
                                    "tokens_per_second",
+                                   "peak_rss_bytes",
                                    "valid_loss",
                                    "memorized_bits",
                                    "valid_memorized_bits",
@@ -217,7 +218,7 @@ void RunFolder::save(const RunPosition& position, std::vector<StateArray> arrays
 void RunFolder::begin_metrics(int64_t step) {
   metrics_ = open_lines(path_ / "metrics.jsonl", step);
   if (ranked_) ranks_ = open_lines(path_ / "ranks.jsonl", step);
-  events_.emplace(path_);
+  events_.emplace(path_, step + 1);
 }
 
 void RunFolder::log(const TrainStep& s) {

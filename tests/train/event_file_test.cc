@@ -31,7 +31,7 @@ TEST(EventFile, TheChecksumIsThatOfItsStandard) {
 TEST(EventFile, RecordsHaveALengthAnEventAndTheirChecksums) {
   const ScratchFolder folder;
   {
-    EventFile file(folder.path());
+    EventFile file(folder.path(), 290);
     const std::vector<std::pair<std::string_view, double>> scalars = {{"loss", 2.5}, {"lr", 0.5}};
     file.add(300, scalars);
   }
@@ -46,15 +46,17 @@ TEST(EventFile, RecordsHaveALengthAnEventAndTheirChecksums) {
     ASSERT_EQ(read<uint32_t>(bytes, at + 12 + length), masked(events.back()));
     at += 16 + length;
   }
-  ASSERT_EQ(events.size(), 2u);
+  ASSERT_EQ(events.size(), 3u);
   // wall_time, then file_version = 3: 13 bytes.
   EXPECT_EQ(events[0].substr(9),
             "\x1a\x0d"
             "brain.Event:2");
+  // step = 2: 290; session_log = 7 with a status = 1 that says START = 1.
+  EXPECT_EQ(events[1].substr(9), "\x10\xa2\x02\x3a\x02\x08\x01");
   // step = 2: 300 as a varint; summary = 5, with a value = 1 of a tag = 1 and a simple_value = 2.
   const std::string value = std::string("\x0a\x04loss\x15") + std::string("\0\0\x20\x40", 4);
   const std::string other = std::string("\x0a\x02lr\x15") + std::string("\0\0\0\x3f", 4);
-  EXPECT_EQ(events[1].substr(9), "\x10\xac\x02\x2a\x18\x0a\x0b" + value + "\x0a\x09" + other);
+  EXPECT_EQ(events[2].substr(9), "\x10\xac\x02\x2a\x18\x0a\x0b" + value + "\x0a\x09" + other);
 }
 
 }  // namespace
