@@ -1,6 +1,8 @@
 #include "train/run_folder.h"
 
+#include <charconv>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +11,7 @@
 #include "base/fail.h"
 #include "base/system.h"
 #include "io/output_file.h"
+#include "io/printable.h"
 #include "train/run_report.h"
 
 namespace lapidary {
@@ -24,12 +27,28 @@ const std::set<std::string> kFree = {"threads",           "save_every", "eval_ev
                                      "checkpoint_layers", "max_memory", "operands",
                                      "track_memorization"};
 
-void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& file) {
+std::string hex(uint64_t number) {
+  return fmt::format("{:x}", number);
+}
+
+// What model and data are called wherever one stands. Data in memory has a name alone.
+std::string place_of(const fs::path& path) {
+  std::error_code error;
+  const fs::path place = fs::canonical(path, error);
+  return error ? path.string() : place.string();
+}
+
+void compare(const OrderedJson& before, const TrainOptions& options, const std::string& fingerprint,
+             const fs::path& file) {
   std::vector<std::string> differences;
   const Json defaults = to_json(TrainOptions{});  // of what older runs did not have yet
+  const std::string known = before.value("data_fingerprint", "");  // nor this
+  const OrderedJson now = to_json(options);
   for (const auto& [key, value] : now.items()) {
-    if (kFree.contains(key)) continue;
-    const Json was = before.contains(key) ? Json(before[key]) : defaults[key];
+    if (kFree.contains(key) || (key == "data" && known == fingerprint)) continue;
+    Json was = before.contains(key) ? Json(before[key]) : defaults[key];
+    if ((key == "data" || key == "model") && was.is_string())  // older runs have them as given
+      was = place_of(was.get<std::string>());
     if (was != Json(value))
       differences.push_back(fmt::format("{}: {} then, {} now", key, was.dump(), value.dump()));
   }
@@ -38,6 +57,8 @@ void compare(const OrderedJson& before, const OrderedJson& now, const fs::path& 
         ErrorKind::kInput,
         fmt::format("{}: the run was begun with other options:{}", file.string(), differences),
         "resume with the same options, or begin another run");
+  if (!known.empty() && known != fingerprint)
+    fail("{}: the data is not what the run was begun with", options.data.string());
 }
 
 // Opens a file of records to append to, without those after `step`.
@@ -84,8 +105,8 @@ constexpr const char* kCurves[] = {"loss",
 OrderedJson to_json(const TrainOptions& o) {
   return {{"method", name_of(o.method)},
           {"objective", name_of(o.objective)},
-          {"model", o.model.string()},
-          {"data", o.data.string()},
+          {"model", place_of(o.model)},
+          {"data", place_of(o.data)},
           {"iterations", o.iterations},
           {"batch_size", o.batch_size},
           {"micro_batch", o.micro_batch},
@@ -136,6 +157,17 @@ OrderedJson to_json(const TrainOptions& o) {
 
 namespace {
 
+uint64_t fingerprint_of(const JsonObject& state) {
+  const std::string text = state.string("data_fingerprint");
+  uint64_t fingerprint = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, fingerprint, 16);
+  if (error != std::errc() || end != last)
+    state.fail_field("data_fingerprint",
+                     fmt::format("expected a hexadecimal number, found '{}'", printable(text)));
+  return fingerprint;
+}
+
 fs::path config_to_resume(const fs::path& run) {
   const fs::path config = run / "config.json";
   if (!fs::exists(config)) fail("{}: there is no run to resume", run.string());
@@ -160,11 +192,11 @@ bool RunFolder::bf16(const fs::path& run) {
   return operands == "bf16";
 }
 
-RunFolder::RunFolder(const TrainOptions& options)
+RunFolder::RunFolder(const TrainOptions& options, uint64_t data_fingerprint)
     : path_(options.run), ranked_(options.rank_every > 0) {
   if (options.resume) {
     const fs::path config = config_to_resume(path_);
-    compare(read_ordered_json_file(config), to_json(options), config);
+    compare(read_ordered_json_file(config), options, hex(data_fingerprint), config);
     return;
   }
   const fs::path config = path_ / "config.json";
@@ -175,7 +207,9 @@ RunFolder::RunFolder(const TrainOptions& options)
   std::error_code error;
   fs::create_directories(path_ / "state", error);
   if (error) fail_resource("{}: cannot create: {}", path_.string(), error.message());
-  write_file(config, to_json(options).dump(2) + "\n");
+  OrderedJson json = to_json(options);
+  json["data_fingerprint"] = hex(data_fingerprint);
+  write_file(config, json.dump(2) + "\n");
 }
 
 fs::path RunFolder::state_file(int64_t step) const {
@@ -191,8 +225,7 @@ std::optional<RunPosition> RunFolder::position() const {
                      .data = data_position(object.object("data")),
                      .tokens = object.integer("tokens"),
                      .seconds = object.number("seconds"),
-                     .data_fingerprint = static_cast<uint64_t>(
-                         std::stoull(object.string("data_fingerprint"), nullptr, 16))};
+                     .data_fingerprint = fingerprint_of(object)};
 }
 
 void RunFolder::restore(std::vector<StateArray> arrays) const {
@@ -207,7 +240,7 @@ void RunFolder::save(const RunPosition& position, std::vector<StateArray> arrays
                      {"data", to_json(position.data)},
                      {"tokens", position.tokens},
                      {"seconds", position.seconds},
-                     {"data_fingerprint", fmt::format("{:x}", position.data_fingerprint)}};
+                     {"data_fingerprint", hex(position.data_fingerprint)}};
   write_file(path_ / "state" / "state.json", json.dump(2) + "\n");
   if (before) {
     std::error_code ignored;

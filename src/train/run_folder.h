@@ -29,10 +29,11 @@ struct RunPosition {
 
 class RunFolder {
  public:
-  // Makes the folder and writes config.json, or with options.resume compares it. Throws
-  // Error{kInput} when a run is there already and is not to be resumed, when there is none to
-  // resume, and when the options differ in what changes results, naming both values of each.
-  explicit RunFolder(const TrainOptions& options);
+  // Makes the folder and writes config.json, or with options.resume compares it: the data by its
+  // fingerprint, wherever it lies now. Throws Error{kInput} when a run is there already and is not
+  // to be resumed, when there is none to resume, and when the options differ in what changes
+  // results, naming both values of each.
+  RunFolder(const TrainOptions& options, uint64_t data_fingerprint);
 
   // The micro-batch that the run in this folder was begun with. Throws Error{kInput} when there is
   // none.

@@ -111,12 +111,12 @@ Loss add_up(Ranks& ranks, const Loss& own) {
 }
 
 // The first rank makes the folder; the others only read what there is to resume.
-RunFolder open_folder(TrainOptions o, Ranks& ranks) {
+RunFolder open_folder(TrainOptions o, const TrainingData& data, Ranks& ranks) {
   if (!ranks.first()) {
     ranks.meet();
     o.resume = true;
   }
-  RunFolder folder(o);
+  RunFolder folder(o, data.fingerprint);
   if (ranks.first()) ranks.meet();
   return folder;
 }
@@ -166,7 +166,7 @@ class Trainer {
         memory_(memory_for(o_, model_, data_)),
         optimizer_options_(optimizer_options(o_)),
         method_(make_method(o_, model_, o_.model, set_blocks_)),
-        folder_(open_folder(o_, ranks_)),
+        folder_(open_folder(o_, data_, ranks_)),
         operands_(operands_of(options, ex_.kernels())) {}
 
   TrainResult run(const TrainEvents& events);

@@ -96,6 +96,12 @@ class Train(Case):
         state = json.loads((self.run_folder / "state/state.json").read_text())
         self.assertEqual(state["step"], self.lines()[-1]["step"])
 
+    def test_from_another_folder(self):
+        args = ("train", "-m", str(TINY), "-o", str(self.run_folder), *SMALL, "-q")
+        self.ok(*args, "--iters", "1", "--data", "text.txt", cwd=self.folder)
+        (self.folder / "below").mkdir()
+        self.ok(*args, "--iters", "1", "--data", "../text.txt", "--resume", cwd=self.folder / "below")
+
     def ranks(self, *args, code=0):
         """The program as two processes of one training."""
         result = subprocess.run(["mpirun", "-n", "2", "--oversubscribe", BINARY, *args], capture_output=True, text=True,

@@ -578,6 +578,34 @@ TEST_P(RunFolderTest, AFinishedRunTellsItsLastStep) {
   EXPECT_EQ(again.memorization->auc, run.memorization->auc);
 }
 
+TEST_P(RunFolderTest, DataIsKnownByWhatIsInIt) {
+  TrainOptions o = options("run");
+  kill_after(1, o);
+  o.resume = true;
+  o.data = folder_.path() / "elsewhere.txt";
+  std::ofstream(o.data) << kText << " And more.";
+  EXPECT_NE(error_of([&] { train(o); }).find("data: "), std::string::npos);
+  std::ofstream(o.data) << kText;
+  EXPECT_EQ(train(o).steps, 8);
+  o.data = folder_.path() / "text.txt";
+  std::ofstream(o.data) << "Another text.";
+  EXPECT_NE(error_of([&] { train(o); }).find("is not what the run was begun with"),
+            std::string::npos);
+}
+
+TEST_P(RunFolderTest, AFingerprintThatIsNoNumber) {
+  TrainOptions o = options("run");
+  o.iterations = 1;
+  train(o);
+  Json state = read_json_file(o.run / "state/state.json");
+  state["data_fingerprint"] = "xyz";
+  std::ofstream(o.run / "state/state.json") << state.dump();
+  o.resume = true;
+  EXPECT_EQ(error_of([&] { train(o); }, folder_.path().string()),
+            "/run/state/state.json: field 'data_fingerprint': expected a hexadecimal number, found "
+            "'xyz'");
+}
+
 INSTANTIATE_TEST_SUITE_P(Lora, RunFolderTest, ::testing::Values(TrainMethod::kLora));
 
 TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
