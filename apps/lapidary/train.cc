@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/system.h"
+#include "train/run_folder.h"
 #include "verbs.h"
 
 namespace lapidary::cli {
@@ -257,6 +258,7 @@ Json result_json(const TrainResult& r, const Options& o, TrainObjective objectiv
                {"micro_batch", r.memory.micro_batch},
                {"checkpoint_layers", r.memory.checkpoint_layers},
                {"operands", r.bf16 ? "bf16" : "f32"},
+               {"data", to_json(r.data)},
                {"output", r.output.string()}};
   if (r.valid_loss) json["valid_loss"] = *r.valid_loss;
   const auto add = [&](const std::optional<SetBlockLoss>& loss, const std::string& prefix) {
@@ -285,6 +287,20 @@ std::string memory_text(const TrainMemory& m) {
                   bytes_text(m.optimizer), bytes_text(m.activations));
   if (m.micro_batch > 1) text += fmt::format(", {} rows at once", m.micro_batch);
   if (m.checkpoint_layers > 0) text += fmt::format(", {} layers kept at once", m.checkpoint_layers);
+  return text;
+}
+
+std::string data_text(const DataReport& d, const TrainOptions& o) {
+  std::string text =
+      fmt::format("data: {} documents, {} sequences, {} tokens", count_text(d.documents),
+                  count_text(d.sequences), count_text(d.tokens));
+  if (d.truncated > 0)
+    text += fmt::format("; {} documents cut to {} tokens, losing {}", count_text(d.truncated),
+                        o.sequence_length, count_text(d.truncated_away));
+  if (d.split > 0) text += fmt::format("; {} documents split", count_text(d.split));
+  if (d.without_targets > 0)
+    text += fmt::format("; {} sequences left out, as nothing in them counts",
+                        count_text(d.without_targets));
   return text;
 }
 
@@ -317,7 +333,10 @@ int run(const Options& o) {
     const auto begin = [&](const TrainMemory& memory) {
       if (!o.verbosity.quiet) note(memory_text(memory));
     };
-    result = train(options, Watch{bar.fn(), interruption.token()}, {begin, show});
+    const auto tell_data = [&](const DataReport& data) {
+      if (!o.verbosity.quiet) note(data_text(data, options));
+    };
+    result = train(options, Watch{bar.fn(), interruption.token()}, {begin, show, {}, tell_data});
   }
   if (result.rank > 0) return kOk;
   if (o.json)

@@ -120,6 +120,19 @@ struct TrainOptions {
   int64_t max_memory = 0;
 };
 
+// What became of the documents.
+struct DataReport {
+  int64_t documents = 0;
+  int64_t sequences = 0;
+  int64_t tokens = 0;           // of all sequences
+  int64_t targets = 0;          // of these, tokens whose prediction counts
+  int64_t longest = 0;          // tokens of the longest document
+  int64_t truncated = 0;        // documents, and
+  int64_t truncated_away = 0;   // the tokens that they lost
+  int64_t split = 0;            // documents
+  int64_t without_targets = 0;  // sequences left out, as nothing in them counts
+};
+
 // Bytes that a run holds at most, and what was chosen for it.
 struct TrainMemory {
   int64_t micro_batch = 0;
@@ -179,6 +192,7 @@ struct TrainResult {
   double tokens_per_second = 0;
   std::filesystem::path output;  // the adapter or the model that came of it
   TrainMemory memory;            // as forecast
+  DataReport data;               // of training and validation together
   bool bf16 = false;             // whether operands of products were rounded to it
   int rank = 0;  // of mpirun's; the first, 0, writes the run's folder and the output
 };
@@ -205,6 +219,7 @@ struct TrainEvents {
   std::function<void(const TrainMemory&)> begin = {};   // before the first step
   std::function<void(const TrainStep&)> step = {};      // after each
   std::function<void(const TrainMoment&)> moment = {};  // within each
+  std::function<void(const DataReport&)> data = {};     // before the first step, too
 };
 
 // Runs to the end, or until `watch` asks to stop, and then leaves a state to resume from. Resumed

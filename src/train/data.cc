@@ -63,6 +63,23 @@ std::vector<bool> chosen_for_validation(int64_t count, bool text, const DataOpti
   return chosen;
 }
 
+// What of two sides is of sequences.
+void add_sequences(const DataReport& side, DataReport& report) {
+  report.sequences += side.sequences;
+  report.tokens += side.tokens;
+  report.targets += side.targets;
+  report.without_targets += side.without_targets;
+}
+
+// And the rest, where they have other documents.
+void add_documents(const DataReport& side, DataReport& report) {
+  report.documents += side.documents;
+  report.longest = std::max(report.longest, side.longest);
+  report.truncated += side.truncated;
+  report.truncated_away += side.truncated_away;
+  report.split += side.split;
+}
+
 // One file for both sides.
 TrainingData divided(const ReadSource& read, bool text, const DataOptions& options,
                      const std::string& name) {
@@ -70,6 +87,7 @@ TrainingData divided(const ReadSource& read, bool text, const DataOptions& optio
   data.fingerprint = read.fingerprint;
   if (options.valid_fraction == 0) {
     data.train = dataset_of(read, read.sequences, name);
+    data.report = data.train->report();
     return data;
   }
   const std::vector<bool> chosen = chosen_for_validation(
@@ -79,6 +97,8 @@ TrainingData divided(const ReadSource& read, bool text, const DataOptions& optio
     sides[chosen[static_cast<size_t>(s.sequence.document)] ? 1 : 0].push_back(s);
   data.train = dataset_of(read, sides[0], name);
   data.valid = dataset_of(read, sides[1], name);
+  data.report = data.train->report();
+  add_sequences(data.valid->report(), data.report);
   return data;
 }
 
@@ -101,6 +121,9 @@ TrainingData open_folder(const fs::path& folder, const Tokenizer& tokenizer,
   data.train = dataset_of(read, read.sequences, train.string());
   data.valid = dataset_of(other, other.sequences, valid.string());
   data.fingerprint = mix64(read.fingerprint) ^ other.fingerprint;
+  data.report = data.train->report();
+  add_sequences(data.valid->report(), data.report);
+  add_documents(data.valid->report(), data.report);
   return data;
 }
 

@@ -19,6 +19,7 @@
 
 #include "lapidary/progress.h"
 #include "lapidary/tokenizer.h"
+#include "lapidary/train.h"
 
 #include "base/thread_pool.h"
 #include "train/document.h"
@@ -42,19 +43,6 @@ struct DataOptions {
   // none, else at least one, chosen by the seed. Of a text file it is the end.
   double valid_fraction = 0;
   uint64_t seed = 0;
-};
-
-// What became of the documents.
-struct DataReport {
-  int64_t documents = 0;
-  int64_t sequences = 0;
-  int64_t tokens = 0;           // of all sequences
-  int64_t targets = 0;          // of these, tokens whose prediction counts
-  int64_t longest = 0;          // tokens of the longest document
-  int64_t truncated = 0;        // documents, and
-  int64_t truncated_away = 0;   // the tokens that they lost
-  int64_t split = 0;            // documents
-  int64_t without_targets = 0;  // sequences left out, as nothing in them counts
 };
 
 // Where documents come from. Documents have numbers from 0.
@@ -97,6 +85,7 @@ struct TrainingData {
   std::unique_ptr<Dataset> valid;  // nullptr where there is none
   // Of all tokens and what of them counts: equal where the same files, tokenizer and options are.
   uint64_t fingerprint = 0;
+  DataReport report = {};  // of both together
 };
 
 // The tokenizer must outlive what is returned. `watch` counts bytes. Throws Error{kInput}, naming

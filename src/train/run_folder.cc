@@ -155,6 +155,18 @@ OrderedJson to_json(const TrainOptions& o) {
           {"max_memory", o.max_memory}};
 }
 
+OrderedJson to_json(const DataReport& data) {
+  return {{"documents", data.documents},
+          {"sequences", data.sequences},
+          {"tokens", data.tokens},
+          {"targets", data.targets},
+          {"longest", data.longest},
+          {"truncated", data.truncated},
+          {"truncated_tokens", data.truncated_away},
+          {"split", data.split},
+          {"sequences_without_targets", data.without_targets}};
+}
+
 namespace {
 
 uint64_t fingerprint_of(const JsonObject& state) {
@@ -192,7 +204,7 @@ bool RunFolder::bf16(const fs::path& run) {
   return operands == "bf16";
 }
 
-RunFolder::RunFolder(const TrainOptions& options, uint64_t data_fingerprint)
+RunFolder::RunFolder(const TrainOptions& options, uint64_t data_fingerprint, const DataReport& data)
     : path_(options.run), ranked_(options.rank_every > 0) {
   if (options.resume) {
     const fs::path config = config_to_resume(path_);
@@ -209,6 +221,7 @@ RunFolder::RunFolder(const TrainOptions& options, uint64_t data_fingerprint)
   if (error) fail_resource("{}: cannot create: {}", path_.string(), error.message());
   OrderedJson json = to_json(options);
   json["data_fingerprint"] = hex(data_fingerprint);
+  if (data.documents > 0) json["data_report"] = to_json(data);
   write_file(config, json.dump(2) + "\n");
 }
 

@@ -33,7 +33,7 @@ class RunFolder {
   // fingerprint, wherever it lies now. Throws Error{kInput} when a run is there already and is not
   // to be resumed, when there is none to resume, and when the options differ in what changes
   // results, naming both values of each.
-  RunFolder(const TrainOptions& options, uint64_t data_fingerprint);
+  RunFolder(const TrainOptions& options, uint64_t data_fingerprint, const DataReport& data);
 
   // The micro-batch that the run in this folder was begun with. Throws Error{kInput} when there is
   // none.
@@ -70,5 +70,6 @@ class RunFolder {
 
 // With operands of bf16 where `compute` is kFast.
 OrderedJson to_json(const TrainOptions& options);
+OrderedJson to_json(const DataReport& data);
 
 }  // namespace lapidary

@@ -96,6 +96,22 @@ std::vector<Json> read_lines(const std::filesystem::path& file) {
   return lines;
 }
 
+void add_data(const Json& config, Report& report) {
+  if (!config.contains("data_report")) return;
+  const Json& data = config["data_report"];
+  const auto number = [&](const char* key) { return data.value(key, int64_t{0}); };
+  report.facts.emplace_back("documents", std::to_string(number("documents")));
+  report.facts.emplace_back("sequences", std::to_string(number("sequences")));
+  if (number("truncated") > 0)
+    report.facts.emplace_back("documents cut", fmt::format("{}, of {} tokens", number("truncated"),
+                                                           number("truncated_tokens")));
+  if (number("split") > 0)
+    report.facts.emplace_back("documents split", std::to_string(number("split")));
+  if (number("sequences_without_targets") > 0)
+    report.facts.emplace_back("sequences left out, as nothing in them counts",
+                              std::to_string(number("sequences_without_targets")));
+}
+
 }  // namespace
 
 Report run_report(const std::filesystem::path& run) {
@@ -107,6 +123,7 @@ Report run_report(const std::filesystem::path& run) {
     if (config.contains(key))
       report.facts.emplace_back(
           key, config[key].is_string() ? config[key].get<std::string>() : shown_json(config[key]));
+  add_data(config, report);
   Chart loss{.title = "Loss", .x_title = "step", .y_title = "nats per token"};
   loss.series.push_back({.name = "training", .points = thinned(points_of(lines, "loss", 1))});
   const Points valid = points_of(lines, "valid_loss", 1);

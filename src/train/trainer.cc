@@ -116,7 +116,7 @@ RunFolder open_folder(TrainOptions o, const TrainingData& data, Ranks& ranks) {
     ranks.meet();
     o.resume = true;
   }
-  RunFolder folder(o, data.fingerprint);
+  RunFolder folder(o, data.fingerprint, data.report);
   if (ranks.first()) ranks.meet();
   return folder;
 }
@@ -448,11 +448,15 @@ void keep_measured(const TrainStep& step, TrainResult& result) {
 }
 
 TrainResult Trainer::run(const TrainEvents& events) {
-  if (events.begin && ranks_.first()) events.begin(memory_);
+  if (ranks_.first()) {
+    if (events.data) events.data(data_.report);
+    if (events.begin) events.begin(memory_);
+  }
   moment_ = events.moment;
   take_up();
   TrainResult result;
   result.memory = memory_;
+  result.data = data_.report;
   result.bf16 = operands_ == Operands::kBFloat16;
   for (const Parameter& p : method_->parameters()) result.parameters += p.size();
   if (ranks_.first() && position_.step == o_.iterations)  // and resumed: nothing is left to do

@@ -102,6 +102,17 @@ class Train(Case):
         (self.folder / "below").mkdir()
         self.ok(*args, "--iters", "1", "--data", "../text.txt", "--resume", cwd=self.folder / "below")
 
+    def test_long_documents_are_told(self):
+        data = self.folder / "lines.jsonl"
+        data.write_text("".join(json.dumps({"text": text}) + "\n" for text in (TEXT, "short", TEXT)))
+        args = ("train", "-m", str(TINY), "--data", str(data), *SMALL, "--iters", "1", "--json")
+        for how, words in (("truncate", "2 documents cut to 16 tokens, losing "), ("split", "2 documents split")):
+            result = self.ok(*args, "-o", str(self.folder / how), "--long-documents", how)
+            self.assertIn(words, result.stderr)
+            self.assertEqual(json.loads(result.stdout)["data"][how.replace("truncate", "truncated")], 2)
+        quiet = self.ok(*args, "-o", str(self.folder / "quiet"), "--long-documents", "split", "-q")
+        self.assertEqual(quiet.stderr, "")
+
     def ranks(self, *args, code=0):
         """The program as two processes of one training."""
         result = subprocess.run(["mpirun", "-n", "2", "--oversubscribe", BINARY, *args], capture_output=True, text=True,

@@ -606,6 +606,31 @@ TEST_P(RunFolderTest, AFingerprintThatIsNoNumber) {
             "'xyz'");
 }
 
+TEST_P(RunFolderTest, SaysWhatBecameOfTheDocuments) {
+  TrainOptions o = options("run");
+  o.data = folder_.path() / "lines.jsonl";
+  std::ofstream lines(o.data);
+  lines << Json{{"text", kText}}.dump() << "\n{\"text\": \"short\"}\n"
+        << Json{{"prompt", kText}, {"completion", "Yes."}}.dump() << "\n";
+  lines.close();
+  o.long_documents = "truncate";
+  o.iterations = 1;
+  DataReport told;
+  TrainEvents events;
+  events.data = [&](const DataReport& data) { told = data; };
+  const TrainResult result = train(o, {}, events);
+  EXPECT_EQ(told.documents, 3);
+  EXPECT_EQ(told.sequences, 2);
+  EXPECT_EQ(told.truncated, 2);
+  EXPECT_GT(told.truncated_away, 20);
+  EXPECT_EQ(told.without_targets, 1);
+  EXPECT_EQ(result.data.truncated, 2);
+  EXPECT_EQ(read_json_file(o.run / "config.json")["data_report"]["truncated"], 2);
+  const std::string page = render(run_report(o.run), ReportFormat::kHtml);
+  EXPECT_NE(page.find("documents cut"), std::string::npos);
+  EXPECT_NE(page.find("nothing in them counts"), std::string::npos);
+}
+
 INSTANTIATE_TEST_SUITE_P(Lora, RunFolderTest, ::testing::Values(TrainMethod::kLora));
 
 TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
