@@ -1,6 +1,7 @@
 #include "train/run_folder.h"
 
 #include <charconv>
+#include <regex>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -223,6 +224,20 @@ RunFolder::RunFolder(const TrainOptions& options, uint64_t data_fingerprint, con
   json["data_fingerprint"] = hex(data_fingerprint);
   if (data.documents > 0) json["data_report"] = to_json(data);
   write_file(config, json.dump(2) + "\n");
+}
+
+void RunFolder::clear_leftovers() const {
+  static const std::regex kTemporary(R"(.*\.tmp-\d+-\d+)");  // OutputFile's
+  static const std::regex kState(R"(step-\d+\.safetensors)");
+  const auto saved = position();
+  std::error_code ignored;
+  for (const fs::path& folder : {path_, path_ / "state"})
+    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+      const std::string name = entry.path().filename().string();
+      const bool other =
+          std::regex_match(name, kState) && !(saved && entry.path() == state_file(saved->step));
+      if (other || std::regex_match(name, kTemporary)) fs::remove(entry.path(), ignored);
+    }
 }
 
 fs::path RunFolder::state_file(int64_t step) const {

@@ -43,6 +43,10 @@ class RunFolder {
 
   const std::filesystem::path& path() const { return path_; }
 
+  // Removes what a run that was killed while it saved left behind: half a file, or a state that is
+  // not the one to go on from.
+  void clear_leftovers() const;
+
   // The last state saved; nothing at the start of a run.
   std::optional<RunPosition> position() const;
   // Fills the arrays with those of that state. Throws as read_state.

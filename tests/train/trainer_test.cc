@@ -606,6 +606,23 @@ TEST_P(RunFolderTest, AFingerprintThatIsNoNumber) {
             "'xyz'");
 }
 
+TEST_P(RunFolderTest, WhatAKilledRunLeftOfItsFilesGoes) {
+  TrainOptions o = options("run");
+  o.iterations = 1;
+  train(o);
+  const fs::path state = o.run / "state/step-00000002.safetensors.tmp-4711-0";
+  const fs::path before = o.run / "state/step-00000000.safetensors";
+  const fs::path page = o.run / "report.html.tmp-4711-12", other = o.run / "notes.tmp-of-mine";
+  for (const fs::path& path : {state, before, page, other}) std::ofstream(path) << "half";
+  o.resume = true;
+  train(o);
+  EXPECT_FALSE(fs::exists(state));
+  EXPECT_FALSE(fs::exists(before));
+  EXPECT_TRUE(fs::exists(o.run / "state/step-00000001.safetensors"));
+  EXPECT_FALSE(fs::exists(page));
+  EXPECT_TRUE(fs::exists(other));
+}
+
 TEST_P(RunFolderTest, SaysWhatBecameOfTheDocuments) {
   TrainOptions o = options("run");
   o.data = folder_.path() / "lines.jsonl";
