@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "lapidary/engine.h"
+#include "lapidary/log.h"
 #include "lapidary/train.h"
 
 #include "base/clock.h"
@@ -136,6 +137,23 @@ TrainOptions begun(TrainOptions o) {
   if (o.resume && o.micro_batch == 0) o.micro_batch = RunFolder::micro_batch(o.run);
   if (best_kernels().gemm_bf16 == nullptr) o.compute = Compute::kExact;  // as a new one notes
   return o;
+}
+
+// What is odd about the run, and no error.
+void remark(const TrainOptions& o, const Model& model, const TrainingData& data) {
+  const CpuBudget budget = cpu_budget();
+  const int threads = o.threads > 0 ? o.threads : budget.threads();
+  log(LogLevel::kDebug,
+      fmt::format("{} kernels; {} threads; {}", best_kernels().isa, threads, budget.explanation()));
+  if (threads > budget.allowed_cpus)
+    log(LogLevel::kWarning,
+        fmt::format("{} threads on {} CPUs wait for each other", threads, budget.allowed_cpus));
+  const int64_t longest = std::min(data.report.longest, o.sequence_length);
+  if (const int64_t context = model.config.max_position_embeddings; longest > context)
+    log(LogLevel::kWarning,
+        fmt::format("--sequence-length: sequences of {} tokens go beyond the context of {} that "
+                    "the model was made for",
+                    longest, context));
 }
 
 // What config.json says, which may be of another machine or rank.
@@ -452,6 +470,7 @@ void keep_measured(const TrainStep& step, TrainResult& result) {
 
 TrainResult Trainer::run(const TrainEvents& events) {
   if (ranks_.first()) {
+    remark(o_, model_, data_);
     if (events.data) events.data(data_.report);
     if (events.begin) events.begin(memory_);
   }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Training from outside: a run, its folder, interrupted and resumed."""
 import json
+import os
 import platform
 import shutil
 import signal
@@ -112,6 +113,16 @@ class Train(Case):
             self.assertEqual(json.loads(result.stdout)["data"][how.replace("truncate", "truncated")], 2)
         quiet = self.ok(*args, "-o", str(self.folder / "quiet"), "--long-documents", "split", "-q")
         self.assertEqual(quiet.stderr, "")
+
+    def test_remarks(self):
+        (self.folder / "text.txt").write_text(TEXT * 40)
+        args = (*self.args, "--batch-size", "1", "--rank", "2", "--targets", "q_proj", "--iters", "1")
+        said = self.ok(*args, "--sequence-length", "2200", "-q", "-t", str(os.cpu_count() + 1)).stderr
+        self.assertIn("2200 tokens go beyond the context of 2048", said)
+        self.assertIn(f"{os.cpu_count() + 1} threads on ", said)
+        self.args = (*self.args[:-1], str(self.folder / "other"))
+        said = self.ok(*self.args, *SMALL, "--targets", "q_proj", "--iters", "1", "-v").stderr
+        self.assertRegex(said, r"kernels; 2 threads; \d+ allowed CPUs")
 
     def ranks(self, *args, code=0):
         """The program as two processes of one training."""
