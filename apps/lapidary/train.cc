@@ -34,6 +34,7 @@ struct Options {
   std::string compute = "fast";
   TrainOptions train;
   bool no_packing = false;
+  bool plain_completion = false;
   bool json = false;
   std::vector<MethodFlag> method_flags;
 };
@@ -85,7 +86,7 @@ void add_run(CLI::App& verb, Options& o) {
   verb.add_flag("--json", o.json, "Print one JSON document")->group("Run");
 }
 
-void add_data(CLI::App& verb, TrainOptions& o, bool& no_packing) {
+void add_data(CLI::App& verb, TrainOptions& o, bool& no_packing, bool& plain_completion) {
   number(verb, "--batch-size", o.batch_size, "Rows of a step (4)", "Data");
   number(verb, "--micro-batch", o.micro_batch,
          "Of them, how many go through the model at once (1; with --max-memory, what fits)",
@@ -97,6 +98,9 @@ void add_data(CLI::App& verb, TrainOptions& o, bool& no_packing) {
               ->group("Data"),
           {"refuse", "truncate", "split"});
   verb.add_flag("--prompt-loss", o.prompt_loss, "Learn prompts and users' turns too")
+      ->group("Data");
+  verb.add_flag("--plain-completion", plain_completion,
+                "Prompt and completion are plain text, one after the other, and no turns of a chat")
       ->group("Data");
   number(verb, "--valid-fraction", o.valid_fraction,
          "Share of the documents to validate on, where there is no file for it (0)", "Data");
@@ -190,7 +194,7 @@ void add_set_blocks(CLI::App& verb, TrainOptions& o) {
 void setup(CLI::App& verb, Options& o) {
   add_model(verb, o.model);
   add_run(verb, o);
-  add_data(verb, o.train, o.no_packing);
+  add_data(verb, o.train, o.no_packing, o.plain_completion);
   add_optimizer(verb, o.train);
   add_adapters(verb, o.train, o.directions);
   know_methods(verb, o);
@@ -239,6 +243,7 @@ TrainOptions options_of(const Options& o) {
   if (sbd) options.objective = TrainObjective::kSetBlock;
   if (!o.objective.empty()) options.objective = train_objective(o.objective);
   options.packing = !o.no_packing;
+  options.chat_completion = !o.plain_completion;
   options.directions = train_directions(o.directions);
   options.compute = o.compute == "exact" ? Compute::kExact : Compute::kFast;
   return options;

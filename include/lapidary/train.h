@@ -67,6 +67,7 @@ struct TrainOptions {
   bool packing = true;
   std::string long_documents = "refuse";  // "truncate", "split"
   bool prompt_loss = false;               // whether prompts count
+  bool chat_completion = true;  // whether prompt and completion are turns of a chat, or plain text
   double valid_fraction = 0;
   int64_t eval_every = 0;  // steps; 0: only at the end
   int64_t save_every = 0;  // steps; 0: only at the end and when stopped

@@ -115,6 +115,7 @@ OrderedJson to_json(const TrainOptions& o) {
           {"packing", o.packing},
           {"long_documents", o.long_documents},
           {"prompt_loss", o.prompt_loss},
+          {"chat_completion", o.chat_completion},
           {"valid_fraction", o.valid_fraction},
           {"eval_every", o.eval_every},
           {"save_every", o.save_every},

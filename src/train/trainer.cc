@@ -42,7 +42,7 @@ namespace {
 constexpr uint64_t kDropoutSeed = 0x64726f70;
 
 DataOptions data_options(const TrainOptions& o, const std::optional<SetBlockTraining>& blocks) {
-  DocumentOptions documents{.prompt_loss = o.prompt_loss};
+  DocumentOptions documents{.prompt_loss = o.prompt_loss, .chat_completion = o.chat_completion};
   if (blocks) documents.reserved = blocks->mask_token_id;
   return {.sequence_length = o.sequence_length,
           .long_documents = long_documents(o.long_documents),

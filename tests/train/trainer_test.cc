@@ -648,6 +648,17 @@ TEST_P(RunFolderTest, SaysWhatBecameOfTheDocuments) {
   EXPECT_NE(page.find("nothing in them counts"), std::string::npos);
 }
 
+TEST_P(RunFolderTest, PromptAndCompletionMayBePlain) {
+  TrainOptions o = options("chat");
+  o.data = folder_.path() / "lines.jsonl";
+  std::ofstream(o.data) << "{\"prompt\": \"one \", \"completion\": \"two\"}\n";
+  o.iterations = 1;
+  const int64_t chat = train(o).data.tokens;
+  o.run = folder_.path() / "plain";
+  o.chat_completion = false;
+  EXPECT_LE(train(o).data.tokens, chat - 6);  // the frame of two turns
+}
+
 INSTANTIATE_TEST_SUITE_P(Lora, RunFolderTest, ::testing::Values(TrainMethod::kLora));
 
 TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
