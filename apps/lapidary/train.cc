@@ -149,6 +149,9 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
   number(verb, "--prune", o.prune,
          "relora: share of the optimizer's state that a merge zeroes (0.99)", group);
   number(verb, "--merge-every", o.merge_every, "rank1: steps that share directions (1)", group);
+  verb.add_flag("--reset-optimizer", o.reset_optimizer,
+                "rank1: begin the optimizer's state anew with the directions")
+      ->group(group);
   choices(verb.add_option("--directions", directions, "rank1: where they come from (top)")
               ->group(group),
           {"random", "aligned", "top"});
@@ -165,7 +168,7 @@ void know_methods(const CLI::App& verb, Options& o) {
   of({"relora", "rank1"}, {"--train-embeddings", "--train-norms"});
   of({"relora"}, {"--warm-start", "--prune"});
   of({"relora"}, {"--reset-every", "--reset-warmup"}, true);
-  of({"rank1"}, {"--merge-every", "--directions"});
+  of({"rank1"}, {"--merge-every", "--reset-optimizer", "--directions"});
 }
 
 void check_method(const Options& o) {

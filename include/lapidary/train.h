@@ -91,11 +91,12 @@ struct TrainOptions {
   bool train_embeddings = false;  // beside relora and rank1
   bool train_norms = false;
 
-  int64_t warm_start = 0;     // of relora: steps of full training before
-  int64_t reset_every = 0;    // of relora: steps between merges
-  int64_t reset_warmup = 50;  // steps back up to the schedule's rate
-  double prune = 0.99;        // share of the optimizer's state of adapters that a merge zeroes
-  int64_t merge_every = 1;    // of rank1: steps that share their directions
+  int64_t warm_start = 0;        // of relora: steps of full training before
+  int64_t reset_every = 0;       // of relora: steps between merges
+  int64_t reset_warmup = 50;     // steps back up to the schedule's rate
+  double prune = 0.99;           // share of the optimizer's state of adapters that a merge zeroes
+  int64_t merge_every = 1;       // of rank1: steps that share their directions
+  bool reset_optimizer = false;  // of rank1: begin its state anew with each choice of directions
   Directions directions = Directions::kTop;
 
   // Of set blocks: the piece, or the id in digits, that stands for a masked token, and the tokens

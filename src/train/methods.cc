@@ -280,6 +280,13 @@ class Rank1Method : public Method {
     }
   }
 
+  // Moments of other directions say little of these.
+  void end(int64_t steps, Optimizer& optimizer, Executor& /*ex*/) override {
+    if (!options_.reset_optimizer || steps % options_.merge_every != 0) return;
+    for (size_t i = 0; i < weights_.parameters().size(); ++i)
+      if (targets_.contains(weights_.parameters()[i].name)) optimizer.reset(i);
+  }
+
   std::vector<TrainedMatrix> matrices() const override {
     std::vector<TrainedMatrix> list = trained_matrices(parameters());
     for (TrainedMatrix& m : list) m.projected = true;

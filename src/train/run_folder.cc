@@ -145,6 +145,7 @@ OrderedJson to_json(const TrainOptions& o) {
           {"reset_warmup", o.reset_warmup},
           {"prune", o.prune},
           {"merge_every", o.merge_every},
+          {"reset_optimizer", o.reset_optimizer},
           {"directions", name_of(o.directions)},
           {"mask_token", o.mask_token},
           {"block_min", o.block_min},

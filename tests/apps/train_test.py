@@ -196,7 +196,7 @@ class Train(Case):
                                ("sbd", "--dropout", "0.5"), ("rank1", "--dropout", "0.5"), ("lora", "--train-embeddings"),
                                ("full", "--train-norms"), ("lora", "--warm-start", "4"), ("lora", "--reset-every", "4"),
                                ("rank1", "--reset-warmup", "4"), ("lora", "--merge-every", "2"), ("full", "--prune", "0.5"),
-                               ("lora", "--directions", "top")):
+                               ("relora", "--reset-optimizer"), ("lora", "--directions", "top")):
             self.refused(2, f"{flags[0]}: is of --method ", *self.args, "--method", method, *flags)
         self.refused(2, "--output: is empty", *self.args[:-1], "")
         self.assertFalse(self.run_folder.exists())

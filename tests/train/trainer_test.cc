@@ -1,7 +1,9 @@
 // The whole of training, on the built-in model.
 #include <cmath>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <stop_token>
 #include <string>
@@ -14,6 +16,7 @@
 #include "lapidary/train.h"
 
 #include "base/json.h"
+#include "io/safetensors.h"
 #include "io/test_files.h"
 #include "report/report.h"
 #include "train/lora.h"
@@ -660,6 +663,29 @@ TEST_P(RunFolderTest, PromptAndCompletionMayBePlain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lora, RunFolderTest, ::testing::Values(TrainMethod::kLora));
+
+class ResetTest : public TrainerTest {};
+
+TEST_P(ResetTest, TheOptimizerBeginsAnewWithTheDirections) {
+  TrainOptions o = options("run");
+  o.iterations = 4;
+  o.merge_every = 2;
+  o.reset_optimizer = true;
+  const auto steps = [&] {
+    const SafetensorsFile file = SafetensorsFile::open(o.run / "state/step-00000004.safetensors");
+    std::set<std::byte> bytes;
+    for (const std::byte byte : file.find("step")->bytes) bytes.insert(byte);
+    return bytes;
+  };
+  train(o);
+  EXPECT_EQ(steps(), std::set{std::byte{0}});
+  o.run = folder_.path() / "kept";
+  o.reset_optimizer = false;
+  train(o);
+  EXPECT_TRUE(steps().contains(std::byte{4}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Rank1, ResetTest, ::testing::Values(TrainMethod::kRank1));
 
 TEST_P(TrainerTest, TracksWhatIsLearntByHeart) {
   TrainOptions o = options("whole");
