@@ -24,7 +24,7 @@ int64_t block_by(const SetBlockTraining& blocks, double uniform) {
   return blocks.block_min + static_cast<int64_t>(uniform * static_cast<double>(sizes));
 }
 
-Token mask_token(const TrainOptions& o, const Config& c, const Tokenizer* tokenizer) {
+Token named_token(const TrainOptions& o, const Config& c, const Tokenizer* tokenizer) {
   const std::string& name = o.mask_token;
   Token id = 0;
   if (!name.empty() && name.find_first_not_of("0123456789") == std::string::npos) {
@@ -38,6 +38,20 @@ Token mask_token(const TrainOptions& o, const Config& c, const Tokenizer* tokeni
               fmt::format("{}: the tokenizer has no '{}' to stand for masked tokens",
                           o.model.string(), name),
               "--mask-token takes another piece, or the id of one that the data does not have");
+}
+
+// Data may leave these out, so that nothing else would refuse them: the model would unlearn where
+// texts begin and end.
+Token mask_token(const TrainOptions& o, const Config& c, const Tokenizer* tokenizer) {
+  const Token id = named_token(o, c, tokenizer);
+  if (tokenizer == nullptr) return id;
+  bool own = id == tokenizer->bos() || id == tokenizer->eos();
+  for (const char* piece : {"<pad>", "<start_of_turn>", "<end_of_turn>"})
+    own = own || tokenizer->find(piece) == id;
+  if (own)
+    fail_usage("--mask-token: {} begins, ends or fills texts, and cannot stand for masked tokens",
+               o.mask_token);
+  return id;
 }
 
 // The noisy copy of `tokens`, which have `targets`.

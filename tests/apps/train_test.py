@@ -211,6 +211,8 @@ class Train(Case):
         self.refused(2, "--block-min", *self.args, "--method", "sbd", "--block-min", "0")
         self.refused(2, "are of --objective sbd", *self.args, "--block-max", "8")
         self.refused(2, "--objective next", *self.args, "--method", "sbd", "--objective", "next")
+        for mask in ("1", "<eos>", "<bos>", "<pad>", "<end_of_turn>"):
+            self.refused(2, f"--mask-token: {mask} begins, ends", *self.args, "--method", "sbd", "--mask-token", mask)
         self.refused(1, "has no '<blank>'", *self.args, "--method", "sbd", "--mask-token", "<blank>")
         self.refused(1, "nope", "train", "-m", str(TINY), "--data", "/nope", "-o", str(self.folder / "other"))
 
