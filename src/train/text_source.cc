@@ -78,6 +78,7 @@ class TextSource : public DocumentSource {
 struct Outcome {
   int64_t tokens = 0;
   uint64_t hash = 0;          // of the tokens
+  bool blank = false;         // white space alone
   int64_t lines = 0;          // line breaks in the chunk
   int64_t bad_line = 0;       // with bytes that are not UTF-8, from 1; 0: none
   int64_t reserved_line = 0;  // with the reserved token, likewise
@@ -90,7 +91,8 @@ Outcome outcome_of(std::string_view text, const Tokenizer& tokenizer,
   };
   const size_t valid = text::utf8_bytes(text);
   if (valid < text.size()) return {.bad_line = breaks(text.substr(0, valid)) + 1};
-  Outcome outcome{.lines = breaks(text)};
+  Outcome outcome{.blank = text.find_first_not_of(" \t\r\n") == std::string_view::npos,
+                  .lines = breaks(text)};
   const std::vector<Token> ids = tokenizer.encode(text);
   outcome.tokens = std::ssize(ids);
   outcome.hash = hash_tokens(outcome.hash, ids);
@@ -105,6 +107,7 @@ uint64_t add_chunks(TextSource& source, const Tokenizer& tokenizer,
                     const std::optional<Token>& reserved, ThreadPool& pool, const Watch& watch) {
   const DataFile& file = source.file();
   uint64_t fingerprint = 0;
+  bool blank = true;
   int64_t begin = 0, lines = 0;  // of `text`
   for (std::string text; begin < file.size();) {
     watch.throw_if_stopped();
@@ -130,6 +133,7 @@ uint64_t add_chunks(TextSource& source, const Tokenizer& tokenizer,
         refuse_reserved(*reserved, tokenizer,
                         fmt::format("{}:{}", file.name(), lines + outcome.reserved_line));
       lines += outcome.lines;
+      blank = blank && outcome.blank;
       fingerprint = mix64(fingerprint ^ outcome.hash);
       source.add({begin, std::ssize(parts[i]), 0, hash_of(parts[i])}, outcome.tokens);
       begin += std::ssize(parts[i]);
@@ -137,6 +141,7 @@ uint64_t add_chunks(TextSource& source, const Tokenizer& tokenizer,
     text.erase(0, used);
     watch.report(begin, file.size());
   }
+  if (begin > 0 && blank) fail("{}: is white space alone", file.name());
   return fingerprint;
 }
 
@@ -166,7 +171,6 @@ ReadSource read_text(const std::filesystem::path& path, const Tokenizer& tokeniz
   made.fingerprint = add_chunks(*source, tokenizer, options.documents.reserved, pool, watch);
   if (source->tokens() == 0) fail("{}: is empty", source->file().name());
   made.report.longest = source->tokens() + 2;
-  made.report.split = source->windows() > 1 ? 1 : 0;
   for (int64_t i = 0; i < source->windows(); ++i)
     made.sequences.push_back({{i, 0, source->length(i)}, source->length(i) - 1});
   return made;

@@ -240,6 +240,11 @@ TEST_F(Data, StopsWhenAsked) {
   }
 }
 
+TEST_F(Data, ATextOfWhiteSpaceAlone) {
+  scratch.write("t.txt", " \n\t\n  \n");
+  EXPECT_EQ(refused("t.txt"), "t.txt: is white space alone");
+}
+
 TEST_F(Data, OptionsOutOfRange) {
   scratch.write("t.jsonl", "{\"text\": \"one\"}\n");
   EXPECT_EQ(refused("t.jsonl", {.sequence_length = 1}),
