@@ -3,9 +3,11 @@
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import subprocess
+import time
 import unittest
 
 from program import BINARY, TINY, Case, environment, main
@@ -96,6 +98,44 @@ class Train(Case):
             self.assertEqual(child.returncode, 130)
         state = json.loads((self.run_folder / "state/state.json").read_text())
         self.assertEqual(state["step"], self.lines()[-1]["step"])
+
+    def kill_after(self, step, *args):
+        """Ends a run when its state is of that step or a later one, whatever it is doing."""
+        state = self.run_folder / "state/state.json"
+        with subprocess.Popen([BINARY, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env=environment()) as child:
+            while child.poll() is None and not (state.exists() and json.loads(state.read_text())["step"] >= step):
+                time.sleep(0.002)
+            child.kill()
+            child.wait()
+            self.assertEqual(child.returncode, -signal.SIGKILL)
+
+    def test_killed_and_resumed(self):
+        """Bit for bit what a run is that nobody killed, wherever it stood; and TensorBoard is told."""
+        args = (*SMALL, "--iters", "40", "--save-every", "1", "--dropout", "0.1", "-q")
+        whole = self.folder / "whole"
+        self.ok(*self.args[:-1], str(whole), *args)
+        self.kill_after(2, *self.args, *args)
+        self.kill_after(12, *self.args, *args, "--resume")
+        (self.run_folder / "state/step-00000099.safetensors.tmp-1-1").write_text("half")
+        self.ok(*self.args, *args, "--resume")
+        for name in ("adapter/adapter_model.safetensors", "state/step-00000040.safetensors"):
+            self.assertEqual((self.run_folder / name).read_bytes(), (whole / name).read_bytes(), name)
+        self.assertEqual([line["step"] for line in self.lines()], list(range(1, 41)))
+        self.assertEqual({p.name for p in (self.run_folder / "state").iterdir()}, {"state.json", "step-00000040.safetensors"})
+        self.assertIn(b"peak_rss_bytes", b"".join(path.read_bytes() for path in self.run_folder.glob("events*")))
+        done = json.loads(self.ok(*self.args, *args, "--resume", "--json").stdout)
+        self.assertEqual(done["loss"], self.lines()[-1]["loss"])
+
+    def test_a_full_disk(self):
+        """What was saved before stays, and the run goes on from it."""
+        args = (*self.args, *SMALL, "--method", "full", "--iters", "3", "--save-every", "1", "-q")
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # noqa: E731
+        result = self.refused(1, "step-00000001.safetensors", *args, preexec_fn=limit)
+        self.assertIn("cannot", result.stderr)
+        self.assertEqual(list((self.run_folder / "state").iterdir()), [])
+        self.ok(*args, "--resume")
+        self.assertTrue((self.run_folder / "model/config.json").exists())
 
     def test_from_another_folder(self):
         args = ("train", "-m", str(TINY), "-o", str(self.run_folder), *SMALL, "-q")
