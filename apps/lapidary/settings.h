@@ -23,10 +23,10 @@ struct Machine {
 };
 Machine this_machine();
 
-// What no flag and no variable says; 0 or "": as without settings.
 // More than any machine has cores, and few enough for the system to start.
 inline constexpr int kMostThreads = 4096;
 
+// What no flag and no variable says; 0 or "": as without settings.
 struct Settings {
   int threads = 0;
   int threads_batch = 0;
