@@ -16,16 +16,6 @@ namespace lapidary::cli {
 
 namespace fs = std::filesystem;
 
-void add_model(CLI::App& verb, ModelOptions& o) {
-  verb.add_option(
-          "-m,--model", o.model,
-          "A model's folder, a GGUF file, or the name of one that lapidary pull has fetched: "
-          "google/gemma-3-1b-it (default: the built-in model)")
-      ->type_name("MODEL")
-      ->envname("LAPIDARY_MODEL")
-      ->group("Model");
-}
-
 namespace {
 
 // A check that help does not spell out. What is no number is said by the conversion to one.
@@ -44,6 +34,16 @@ CLI::Validator thread_count() {
 }
 
 }  // namespace
+
+void add_model(CLI::App& verb, ModelOptions& o) {
+  verb.add_option(
+          "-m,--model", o.model,
+          "A model's folder, a GGUF file, or the name of one that lapidary pull has fetched: "
+          "google/gemma-3-1b-it (default: the built-in model)")
+      ->type_name("MODEL")
+      ->envname("LAPIDARY_MODEL")
+      ->group("Model");
+}
 
 void add_threads(CLI::App& verb, int& threads, const char* group) {
   verb.add_option("-t,--threads", threads,
