@@ -62,7 +62,7 @@ void setup(CLI::App& verb, Options& o) {
       "  lapidary generate -m 1b-4bit --adapter style --adapter facts:0.5 -p \"Dear\"\n"
       "  git diff | lapidary generate -m ~/models/gemma-3-4b-it -n -1 --stop END\n"
       "  lapidary generate -f report.txt --decode ngram --draft-max 12\n"
-      "  lapidary generate -p \"I think\" --add blocks.3.hook_resid_post=joy.safetensors:4\n"
+      "  lapidary generate -p Yes --add blocks.3.hook_resid_post=joy.safetensors\n"
       "  lapidary generate --ids 2,651,6037 -n 5 --temp 0 --json");
 }
 
