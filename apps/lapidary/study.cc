@@ -31,7 +31,8 @@ void add_study_output(CLI::App& verb, StudyOutput& output) {
 void check(const StudyOutput& output) {
   if (!output.writes()) return;
   std::error_code error;  // what cannot be asked about cannot be made either, which says why
-  if (!output.force && fs::exists(output.folder, error))
+  const bool empty = fs::is_directory(output.folder, error) && fs::is_empty(output.folder, error);
+  if (!output.force && fs::exists(output.folder, error) && !empty)
     throw Error(ErrorKind::kUsage, fmt::format("{} is there already", output.folder),
                 "name another with -o, or give --force");
   fs::path place = fs::absolute(output.folder);

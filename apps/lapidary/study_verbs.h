@@ -31,8 +31,8 @@ struct StudyOutput {
 // What a study was of: the model by name and fingerprint, the ids by a hash.
 Json subject_json(const Engine& engine, const std::vector<Token>& tokens);
 void add_study_output(CLI::App& verb, StudyOutput& output);
-// Before the work: throws Error{kUsage} for a folder that is there already, and what writing it
-// would throw for a place that takes no folder.
+// Before the work: throws Error{kUsage} for a folder that is there already with something in it,
+// and what writing it would throw for a place that takes no folder.
 void check(const StudyOutput& output);
 // Writes report.html and the figures under `name`, and prints the summary, or the figures.
 void write_study(const StudyOutput& output, const char* name, const Json& figures,

@@ -266,6 +266,7 @@ class Attention(Case):
         self.assertEqual(figures["model"], "tiny")
         self.refused(2, "is there already", "study", "attention", "-p", TEXT, "-o", str(folder))
         both = self.folder / "both"
+        both.mkdir()  # an empty one is as good as none
         printed = self.ok("study", "attention", "-p", TEXT, "-o", str(both), "--json").stdout
         self.assertEqual(json.loads(printed)["tokens"], json.loads((both / "attention.json").read_text())["tokens"])
         self.assertEqual(json.loads(printed)["text_hash"], figures["text_hash"])
