@@ -58,6 +58,8 @@ Chart timeline_chart(const std::string& title, const std::vector<MemoryPhase>& p
     for (const MemorySample& s : timeline)
       if (s.seconds >= phase.begin && s.seconds <= phase.end)
         series.points.emplace_back(s.seconds, mib(s.total));
+    // What was measured at its end: a phase may be over before it is looked at.
+    series.points.emplace_back(phase.end, mib(phase.measured.total()));
     chart.series.push_back(std::move(series));
   }
   Chart::Series own{.name = "of it, in no file"}, kv{.name = "of that, keys and values"};
