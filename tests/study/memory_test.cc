@@ -65,7 +65,9 @@ TEST_F(MemoryOfTiny, GenerationIsAsForecast) {
   EXPECT_NEAR(ratio(decode.measured.weights, decode.predicted->weights), 1, 0.05);
   EXPECT_LE(decode.measured.kv_cache, decode.predicted->kv_cache);
   EXPECT_GT(ratio(decode.measured.kv_cache, decode.predicted->kv_cache), 0.7);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // their shadow counts too
   EXPECT_NEAR(ratio(decode.measured.total(), decode.predicted->total()), 1, 0.25);
+#endif
   EXPECT_FALSE(g.timeline.empty());
 }
 
