@@ -481,11 +481,14 @@ TrainResult Trainer::run(const TrainEvents& events) {
   result.data = data_.report;
   result.bf16 = operands_ == Operands::kBFloat16;
   for (const Parameter& p : method_->parameters()) result.parameters += p.size();
-  if (ranks_.first() && position_.step == o_.iterations)  // and resumed: nothing is left to do
+  // A finished run that is resumed: nothing is left to do, and save() checks nothing.
+  if (ranks_.first() && position_.step == o_.iterations) {
+    check_values();
     if (const auto before = folder_.last_step()) {
       keep_loss(*before, result);
       keep_measured(*before, result);
     }
+  }
   while (position_.step < o_.iterations) {
     TrainStep done;
     try {
@@ -520,10 +523,7 @@ TrainResult Trainer::run(const TrainEvents& events) {
   result.seconds = position_.seconds;
   result.tokens = position_.tokens;
   result.tokens_per_second = static_cast<double>(position_.tokens) / position_.seconds;
-  if (ranks_.first()) {
-    check_values();
-    result.output = method_->write(folder_.path(), ex_);
-  }
+  if (ranks_.first()) result.output = method_->write(folder_.path(), ex_);
   result.rank = ranks_.rank();
   return result;
 }
