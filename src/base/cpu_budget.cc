@@ -13,6 +13,8 @@
 
 #include <fmt/format.h>
 
+#include "lapidary/log.h"
+
 namespace lapidary {
 
 namespace {
@@ -99,6 +101,12 @@ int CpuBudget::threads() const {
   if (preferred > 0) return std::min(preferred, allowed_cpus);
   const double limit = cgroup_cores > 0 ? std::floor(cgroup_cores) : physical_cores;
   return std::max(1, static_cast<int>(std::min<double>(physical_cores, limit)));
+}
+
+void warn_of_threads(int threads, const CpuBudget& budget) {
+  if (threads > budget.allowed_cpus)
+    log(LogLevel::kWarning,
+        fmt::format("{} threads on {} CPUs wait for each other", threads, budget.allowed_cpus));
 }
 
 std::string CpuBudget::explanation() const {

@@ -25,6 +25,9 @@ CpuBudget cpu_budget();
 // better than one per core. 0: nothing.
 void prefer_threads(int threads);
 
+// Warns of more threads than CPUs to run them.
+void warn_of_threads(int threads, const CpuBudget& budget);
+
 // The least limit among the control group that `self` names (the text of /proc/self/cgroup) and
 // those above it, mounted at `root`; 0: none. Both versions of control groups.
 double read_cgroup_cores(const std::filesystem::path& root, const std::string& self);

@@ -261,9 +261,7 @@ void Engine::Impl::choose_threads() {
   log(LogLevel::kDebug,
       fmt::format("{} kernels; {} threads to decode, {} for prompts; {}", best_kernels().isa,
                   threads, threads_batch, budget.explanation()));
-  if (const int most = std::max(threads, threads_batch); most > budget.allowed_cpus)
-    log(LogLevel::kWarning,
-        fmt::format("{} threads on {} CPUs wait for each other", most, budget.allowed_cpus));
+  warn_of_threads(std::max(threads, threads_batch), budget);
 }
 
 void Engine::Impl::run_layers(std::span<const Segment> segments,

@@ -145,9 +145,7 @@ void remark(const TrainOptions& o, const Model& model, const TrainingData& data)
   const int threads = o.threads > 0 ? o.threads : budget.threads();
   log(LogLevel::kDebug,
       fmt::format("{} kernels; {} threads; {}", best_kernels().isa, threads, budget.explanation()));
-  if (threads > budget.allowed_cpus)
-    log(LogLevel::kWarning,
-        fmt::format("{} threads on {} CPUs wait for each other", threads, budget.allowed_cpus));
+  warn_of_threads(threads, budget);
   const int64_t longest = std::min(data.report.longest, o.sequence_length);
   if (const int64_t context = model.config.max_position_embeddings; longest > context)
     log(LogLevel::kWarning,
