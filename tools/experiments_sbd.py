@@ -83,7 +83,7 @@ class Lab:
     def both(self, plain, sbd, prompts: Path, *options, **sizes):
         return {
             "plain": self.decode(plain, prompts, ("ngram",), *options),
-            "sbd": self.decode(sbd, prompts, ("ngram", "set-block"), *options, **sizes),
+            "sbd": self.decode(sbd, prompts, ("ngram", "set-block", "block-draft"), *options, **sizes),
         }
 
 
@@ -112,7 +112,7 @@ def tasks(lab: Lab, _):
         write_lines(one, [e for e in asked if e["category"] == name])
         rows["tasks"][name] = lab.both(plain, sbd, one, "--chat", **BY_TASK)
     # What blocks do to a model that never learnt to fill them in.
-    rows["untrained"] = lab.decode(plain, file, ("set-block",), "--chat", "-r", 1, "--limit", 50, "--mask-token", "<mask>")
+    rows["untrained"] = lab.decode(plain, file, ("set-block", "block-draft"), "--chat", "-r", 1, "--limit", 50, "--mask-token", "<mask>")
     return rows
 
 
@@ -156,6 +156,8 @@ def losses(plain, sbd):
 def way(r):
     if r["decode"] == "set-block":
         return f"blocks of {r['block']}, gamma {r['gamma']}"
+    if r["decode"] == "block-draft":
+        return f"guesses by blocks of {r['block']}"
     return r["decode"] + (f", {r['draft_max']} at once" if r["decode"] == "ngram" else "")
 
 
@@ -180,7 +182,7 @@ def decoding_table(results):
 def best_text(results):
     """What blocks bring while they lose next to nothing of what the plain model does by ordinary decoding."""
     plain, ordinary = results["plain"][0], results["sbd"][0]
-    ways = [r for r in results["sbd"] if r["decode"] == "set-block"]
+    ways = [r for r in results["sbd"] if r["decode"] in ("set-block", "block-draft")]
     limits = (
         (f"keep {100 * (1 - LOST):.0f} % of the plain model's right answers", [r for r in ways if r["accuracy"] >= (1 - LOST) * plain["accuracy"]]),
         (f"cost {NATS} nats a token more than its answers, or less", [r for r in ways if r["nll"] <= plain["nll"] + NATS]),

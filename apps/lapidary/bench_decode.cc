@@ -53,16 +53,18 @@ void setup(CLI::App& verb, Options& o) {
   verb.add_option("--seed", o.bench.sampling.seed, "The same seed draws the same tokens (0)")
       ->type_name("N")
       ->group("Measuring");
-  verb.add_option("--ways", o.ways, "plain, ngram, draft, set-block (all but draft)")
+  verb.add_option("--ways", o.ways,
+                  "plain, ngram, draft, set-block, block-draft (plain,ngram,set-block)")
       ->type_name("WAY,...")
       ->delimiter(',')
-      ->check(CLI::IsMember({"plain", "ngram", "draft", "set-block"}).description(""))
+      ->check(
+          CLI::IsMember({"plain", "ngram", "draft", "set-block", "block-draft"}).description(""))
       ->group("Decoding");
   verb.add_option("--gammas", o.gammas, "Of set-block: bounds on entropy (0,0.1,0.35,1,inf)")
       ->type_name("NATS,...")
       ->delimiter(',')
       ->group("Decoding");
-  verb.add_option("--blocks", o.blocks, "Of set-block: sizes of blocks (4,8,16)")
+  verb.add_option("--blocks", o.blocks, "Of set-block and block-draft: sizes of blocks (4,8,16)")
       ->type_name("N,...")
       ->delimiter(',')
       ->group("Decoding");
@@ -88,13 +90,10 @@ std::vector<DecodeOptions> ways_of(const Options& o, const Engine& engine) {
     flags.mode = name;
     if (name == "plain") continue;
     const DecodeOptions way = resolve(flags, engine, o.model, o.verbosity);
-    if (name != "set-block") {
-      ways.push_back(way);
-      continue;
-    }
-    for (const int64_t block : o.blocks) {
-      warn_of_block(block, engine);
-      for (const double gamma : o.gammas) {
+    const bool blocks = name == "set-block" || name == "block-draft";
+    for (const int64_t block : blocks ? o.blocks : std::vector{way.set_block.block}) {
+      if (blocks) warn_of_block(block, engine);
+      for (const double gamma : name == "set-block" ? o.gammas : std::vector{way.set_block.gamma}) {
         ways.push_back(way);
         ways.back().set_block.block = block;
         ways.back().set_block.gamma = gamma;

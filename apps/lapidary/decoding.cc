@@ -50,12 +50,12 @@ std::string piece_text(const Engine& engine, Token token) {
 }  // namespace
 
 void add_decoding(CLI::App& verb, DecodingFlags& f) {
-  choices(
-      verb.add_option("--decode", f.mode,
-                      "plain: a token for each pass of the model; ngram: guess what followed "
-                      "the same words before; draft: let a smaller model guess; set-block: fill "
-                      "in blocks, with a model trained for it (plain). Guesses change no token"),
-      {"plain", "ngram", "draft", "set-block"})
+  choices(verb.add_option("--decode", f.mode,
+                          "plain: a token for each pass of the model; ngram: guess what followed "
+                          "the same words before; draft: let a smaller model guess; block-draft: "
+                          "guess by blocks, with a model trained for it; set-block: take what "
+                          "blocks say (plain). Guesses change no token"),
+          {"plain", "ngram", "draft", "set-block", "block-draft"})
       ->group(kGroup);
   verb.add_option("--block", f.block,
                   "Tokens of a block (as large as the model has learnt, else 16)")
@@ -106,10 +106,10 @@ void check_used(const DecodingFlags& f, const std::string& choice,
   used("--model-draft", !f.draft_model.empty(), {"draft"});
   used("--draft-max", f.draft_max.has_value(), {"ngram", "draft"});
   used("--ngram-max", f.ngram_max.has_value(), {"ngram"});
-  used("--block", f.block.has_value(), {"set-block"});
+  used("--block", f.block.has_value(), {"set-block", "block-draft"});
   used("--gamma", f.gamma.has_value(), {"set-block"});
   used("--order", f.order.has_value(), {"set-block"});
-  used("--mask-token", f.mask.has_value(), {"set-block"});
+  used("--mask-token", f.mask.has_value(), {"set-block", "block-draft"});
 }
 
 void warn_of_block(int64_t block, const Engine& engine) {
@@ -142,12 +142,16 @@ DecodeOptions resolve(const DecodingFlags& f, const Engine& engine, const ModelO
     options.draft = load_engine(draft, verbosity);
   }
   check_decode_options(options, engine);
-  if (options.mode == DecodeMode::kSetBlock && f.block) warn_of_block(*f.block, engine);
-  if (options.mode == DecodeMode::kSetBlock && !trained_for_blocks(engine))
+  const bool guesses = options.mode == DecodeMode::kBlockDraft;
+  if (!guesses && options.mode != DecodeMode::kSetBlock) return options;
+  if (f.block) warn_of_block(*f.block, engine);
+  if (!trained_for_blocks(engine))
     log(LogLevel::kWarning,
-        fmt::format("{}: nothing says that it was trained to fill in blocks; without that the text "
-                    "suffers, or each pass decides one token (lapidary train --method sbd)",
-                    engine.folder().string()));
+        fmt::format(
+            "{}: nothing says that it was trained to fill in blocks; without that {} "
+            "(lapidary train --method sbd)",
+            engine.folder().string(),
+            guesses ? "hardly a guess holds" : "the text suffers, or each pass decides one token"));
   return options;
 }
 

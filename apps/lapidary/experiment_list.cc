@@ -32,7 +32,7 @@ constexpr Experiment kExperiments[] = {
     {"lengths", kLook, "How does attention change with the length of the text?", "5 s; 5 min",
      "study attention -m $MODEL -f $TEXT --lengths 64-512*2 -o $OUT", "report.html"},
     {"reach", kLook, "What is it worth that global layers see everything?", "5 s; 20 min",
-     "study attention -m $MODEL -f $EXCERPT --localize -o $OUT", "report.html"},
+     "study attention -m $MODEL -f $TEXT --localize -o $OUT", "report.html"},
     {"first-mlp", kLook, "How much of the predictions hangs on the first MLP?", "1 s; 10 s",
      "study activations -m $MODEL -f $EXCERPT --zero blocks.0.hook_mlp_out", ""},
     {"lora", kTrain, "What does an adapter of rank 8 learn from the text?", "10 s; 5 min",

@@ -16,12 +16,13 @@
 namespace lapidary {
 
 enum class DecodeMode : uint8_t {
-  kPlain,     // one token for each pass
-  kNgram,     // what followed the same tokens before is guessed, and the model checks it
-  kDraft,     // a smaller model guesses, and the model checks it
-  kSetBlock,  // Set Block Decoding (arXiv 2509.04185), of a model that was trained for it
+  kPlain,       // one token for each pass
+  kNgram,       // what followed the same tokens before is guessed, and the model checks it
+  kDraft,       // a smaller model guesses, and the model checks it
+  kSetBlock,    // Set Block Decoding (arXiv 2509.04185), of a model that was trained for it
+  kBlockDraft,  // such a model guesses by blocks, and checks it in the pass that guesses on
 };
-constexpr std::string_view kDecodeModes[] = {"plain", "ngram", "draft", "set-block"};
+constexpr std::string_view kDecodeModes[] = {"plain", "ngram", "draft", "set-block", "block-draft"};
 constexpr std::string_view name_of(DecodeMode mode) {
   return kDecodeModes[static_cast<size_t>(mode)];
 }
@@ -50,10 +51,14 @@ struct SetBlockOptions {
 
 struct DecodeOptions {
   DecodeMode mode = DecodeMode::kPlain;
-  int64_t draft_max = 8;  // tokens guessed at once, 1 to kMaxBlock - 1
+  int64_t draft_max = 8;  // of kNgram, kDraft: tokens guessed at once, 1 to kMaxBlock - 1
   int64_t ngram_max = 3;  // the longest run of tokens that is looked up, before shorter ones
   std::shared_ptr<const Engine> draft = {};  // of kDraft: a model with the same tokens
-  SetBlockOptions set_block = {};
+  SetBlockOptions set_block = {};            // of kBlockDraft: `block` and `mask`
+
+  int64_t guesses_at_once() const {
+    return mode == DecodeMode::kBlockDraft ? set_block.block - 1 : draft_max;
+  }
 };
 
 // A token and how it was decided.

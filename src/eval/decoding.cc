@@ -183,6 +183,8 @@ std::string name_of(const DecodeOptions& d) {
     case DecodeMode::kNgram:
     case DecodeMode::kDraft:
       return fmt::format("{}, {} at once", name_of(d.mode), d.draft_max);
+    case DecodeMode::kBlockDraft:
+      return fmt::format("{} {}", name_of(d.mode), d.set_block.block);
     case DecodeMode::kSetBlock:
       return fmt::format("{} {}, gamma {}{}", name_of(d.mode), d.set_block.block, d.set_block.gamma,
                          d.set_block.order == RevealOrder::kEntropy

@@ -46,6 +46,7 @@ Chart places(std::span<const DecodingResult> results, const char* title, const c
 
 Json decoding_record(const BenchHost& host, const BenchedModel& model, const DecodingResult& r) {
   const bool blocks = r.decode.mode == DecodeMode::kSetBlock;
+  const bool drafted = r.decode.mode == DecodeMode::kBlockDraft;
   const bool guesses = r.decode.mode == DecodeMode::kNgram || r.decode.mode == DecodeMode::kDraft;
   const SetBlockOptions& b = r.decode.set_block;
   Json record = host_record(host);
@@ -54,7 +55,7 @@ Json decoding_record(const BenchHost& host, const BenchedModel& model, const Dec
                  {"compute", model.compute},
                  {"decode", name_of(r.decode.mode)},
                  {"draft_max", guesses ? Json(r.decode.draft_max) : Json()},
-                 {"block", blocks ? Json(b.block) : Json()},
+                 {"block", blocks || drafted ? Json(b.block) : Json()},
                  {"gamma", blocks ? Json(fmt::format("{}", b.gamma)) : Json()},
                  {"order", blocks ? Json(name_of(b.order)) : Json()},
                  {"prompts", r.prompts},

@@ -31,23 +31,25 @@ class Checker {
 
   Token first() const { return sample(sampling_, session_.logits(), timeline_, usable_); }
 
-  // Appends `next` and, of at most `most` guesses, those that hold. Returns these and the token
-  // after them, which is drawn and not appended; valid until the next call.
-  std::span<const Token> pass(Token next, int64_t most) {
+  // Appends `next` and, of at most `guesses`, those that hold. Returns these and the token after
+  // them, which is drawn and not appended; valid until the next call. `left` tokens may yet be
+  // made.
+  std::span<const Token> pass(Token next, int64_t guesses, int64_t left) {
     timeline_.push_back(next);
     given_.assign(1, next);
-    if (drafter_ && most > 0) {
-      const auto guesses = drafter_->propose(timeline_, most);
-      given_.insert(given_.end(), guesses.begin(), guesses.end());
+    if (drafter_ && guesses > 0) {
+      const auto proposed = drafter_->propose(timeline_, guesses);
+      given_.insert(given_.end(), proposed.begin(), proposed.end());
     }
     certain_.clear();
     holds_ = true;
     const int64_t length = session_.length();
-    const StepItem item{.session = &session_,
-                        .tokens = given_,
-                        .on_token = [this](int64_t i, std::span<const float> logits) {
-                          if (holds_) check(static_cast<size_t>(i), logits);
-                        }};
+    StepItem item{.session = &session_,
+                  .tokens = given_,
+                  .on_token = [this](int64_t i, std::span<const float> logits) {
+                    if (holds_) check(static_cast<size_t>(i), logits);
+                  }};
+    if (drafter_) drafter_->join(item, left - std::ssize(given_) + 1);
     session_.engine().step({&item, 1});
     session_.trim(length + std::ssize(certain_));
     return certain_;
@@ -84,15 +86,16 @@ int64_t left(const Session& session, int64_t unread, const GenerateOptions& opti
 FinishReason decode_in_order(Session& session, const GenerateOptions& options, int usable_vocab,
                              AnswerSink& sink, const std::stop_token& stop, Generation& made) {
   Checker checker(session, options.sampling, usable_vocab,
-                  make_drafter(options.decode, session.context(), usable_vocab));
+                  make_drafter(options.decode, session, options.sampling, usable_vocab));
   Token next = checker.first();
   auto reason = sink.put(next);
   while (!reason) {
     if (session.length() == session.context()) return FinishReason::kLength;
     if (stop.stop_requested()) return FinishReason::kInterrupted;
     const int64_t length = session.length() + 1;
-    const int64_t most = std::min(options.decode.draft_max, left(session, 0, options, made) - 1);
-    const auto certain = checker.pass(next, most);
+    const int64_t more = left(session, 0, options, made);
+    const auto certain =
+        checker.pass(next, std::min(options.decode.guesses_at_once(), more - 1), more);
     count_pass(made, std::ssize(certain));
     for (size_t i = 0; i < certain.size() && !reason; ++i) {
       next = certain[i];

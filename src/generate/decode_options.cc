@@ -84,7 +84,8 @@ std::optional<int64_t> trained_block(const Engine& engine) {
 }
 
 void check_decode_options(const DecodeOptions& o, const Engine& engine) {
-  if (o.mode == DecodeMode::kSetBlock) return check_set_block(o.set_block, engine);
+  if (o.mode == DecodeMode::kSetBlock || o.mode == DecodeMode::kBlockDraft)
+    return check_set_block(o.set_block, engine);
   if (o.draft_max < 1 || o.draft_max >= kMaxBlock)
     fail_usage("draft-max: {} given, expected 1 to {}", o.draft_max, kMaxBlock - 1);
   if (o.ngram_max < 1) fail_usage("ngram-max: {} given, expected 1 or more", o.ngram_max);

@@ -15,6 +15,9 @@ class Drafter {
   virtual ~Drafter() = default;
   // At most `most` tokens that may follow `timeline`; valid until the next call.
   virtual std::span<const Token> propose(std::span<const Token> timeline, int64_t most) = 0;
+  // Gives the pass that checks what was proposed something to read besides, of which the next
+  // proposal comes: for at most `most` tokens after those of the pass.
+  virtual void join(StepItem& pass, int64_t most) { (void)pass, (void)most; }
 };
 
 // What followed the latest earlier place where the last n tokens stood, for the largest n up to
@@ -41,8 +44,33 @@ class ModelDrafter : public Drafter {
   std::vector<Token> proposed_;
 };
 
-// Of a mode that guesses; none for another.
-std::unique_ptr<Drafter> make_drafter(const DecodeOptions& options, int64_t context,
-                                      int usable_vocab);
+// What the model itself finds likeliest for a block of masks, which it reads in the pass that
+// checks the guesses of the last one (arXiv 2509.04185, with nothing taken for granted). The first
+// place of a block is predicted by what is before it, so that a block of n makes n - 1 guesses.
+class BlockDrafter : public Drafter {
+ public:
+  BlockDrafter(const Session& session, const SetBlockOptions& options,
+               const SamplerOptions& sampling, int usable_vocab);
+  std::span<const Token> propose(std::span<const Token> timeline, int64_t most) override;
+  void join(StepItem& pass, int64_t most) override;
+
+ private:
+  const Session& session_;
+  SamplerOptions sampling_;
+  int usable_;
+  std::vector<Token> masks_;     // of the largest block
+  std::vector<int64_t> rows_;    // its places but the first
+  std::vector<Token> timeline_;  // that guesses come after
+  std::vector<Token> guesses_;   // for the places from `first_` on
+  int64_t first_ = 0;
+  std::vector<Token> block_;  // what the last pass said of the places after `start_`
+  int64_t block_size_;        // of it, where there was room
+  int64_t start_;             // its first place
+  int64_t last_length_;       // of the session before that pass
+};
+
+// Of a mode that guesses; none for another. The session outlives it.
+std::unique_ptr<Drafter> make_drafter(const DecodeOptions& options, const Session& session,
+                                      const SamplerOptions& sampling, int usable_vocab);
 
 }  // namespace lapidary

@@ -100,10 +100,12 @@ class Bench(Case):
         page = self.folder / "decode.html"
         records = json.loads(self.ok("bench", "decode", "-q", "--prompts", str(tasks), "-n", "12", "-r", "2", "--blocks",
                                      "4", "--gammas", "0,inf", "--mask-token", "<mask>", "-o", "json", "--html",
-                                     str(page)).stdout)
+                                     str(page), "--ways", "plain,ngram,set-block,block-draft").stdout)
         self.assertEqual([(r["decode"], r["block"], r["gamma"]) for r in records],
-                         [("plain", None, None), ("ngram", None, None), ("set-block", 4, "0"), ("set-block", 4, "inf")])
-        self.assertEqual([r["accuracy"] for r in records], [0] * 4)
+                         [("plain", None, None), ("ngram", None, None), ("set-block", 4, "0"), ("set-block", 4, "inf"),
+                          ("block-draft", 4, None)])
+        self.assertEqual([r["accuracy"] for r in records], [0] * 5)
+        self.assertEqual(records[4]["identical"], 2)
         self.assertEqual([r["identical"] for r in records][:2], [2, 2])
         self.assertEqual(records[3]["forward_passes"], 6)
         self.assertEqual(len(records[2]["pass_by_place"]), 4)

@@ -78,7 +78,8 @@ class Generate(Case):
                                       "--ignore-eos", *args).stdout)
 
         plain = made()
-        for way in (("ngram",), ("ngram", "--draft-max", "3", "--ngram-max", "1"), ("draft", "--model-draft", str(TINY))):
+        for way in (("ngram",), ("ngram", "--draft-max", "3", "--ngram-max", "1"), ("block-draft", "--block", "4", "--mask-token", "<mask>"),
+                    ("draft", "--model-draft", str(TINY))):
             guessed = made("--decode", *way)
             self.assertEqual(guessed["tokens"], plain["tokens"])
             tokens = sum(n * passes for n, passes in enumerate(guessed["passes_by_tokens"]))
@@ -122,12 +123,15 @@ class Generate(Case):
                             ("expected 1 to 63", ("ngram", "--draft-max", "64")),
                             ("expected 1 to 64", ("set-block", "--block", "65")),
                             ("expected 1 to 64", ("set-block", "--block", "0")),
+                            ("expected 1 to 64", ("block-draft", "--block", "65")),
+                            ("--gamma: only with --decode set-block", ("block-draft", "--gamma", "1")),
+                            ("--draft-max: only with --decode ngram or draft", ("block-draft", "--draft-max", "2")),
                             ("gamma: -1", ("set-block", "--gamma", "-1")),
                             ("gamma: nan", ("set-block", "--gamma", "nan")),
-                            ("--block: only with --decode set-block", ("ngram", "--block", "0")),
+                            ("--block: only with --decode set-block or block-draft", ("ngram", "--block", "0")),
                             ("--gamma: only with --decode set-block", ("ngram", "--gamma", "nan")),
                             ("--order: only with --decode set-block", ("plain", "--order", "margin")),
-                            ("--mask-token: only with --decode set-block", ("draft", "--model-draft", str(TINY),
+                            ("--mask-token: only with --decode set-block or block-draft", ("draft", "--model-draft", str(TINY),
                                                                             "--mask-token", "<mask>")),
                             ("--ngram-max: only with --decode ngram", ("plain", "--ngram-max", "2")),
                             ("--draft-max: only with --decode ngram or draft", ("set-block", "--draft-max", "2")),

@@ -176,6 +176,10 @@ class Decoding : public ::testing::Test {
     return {.mode = DecodeMode::kSetBlock, .set_block = {size, gamma, {}, kMask}};
   }
 
+  static DecodeOptions block_draft(int64_t size) {
+    return {.mode = DecodeMode::kBlockDraft, .set_block = {.block = size, .mask = kMask}};
+  }
+
   static constexpr Token kMask = 4;
   std::shared_ptr<const Engine> engine;
   std::vector<Token> prompt;
@@ -194,6 +198,7 @@ TEST_F(Decoding, GuessingChangesNoToken) {
       if (temperature == 0) {  // a model guesses itself
         EXPECT_EQ(draft.forward_passes, (59 + most) / (most + 1));
       }
+      EXPECT_EQ(made(block_draft(most), temperature).tokens, plain.tokens);
     }
   }
 }
@@ -296,9 +301,9 @@ TEST_F(Decoding, AnAnswerOfBlocksEndsWhereItsTextIsWhole) {
 }
 
 TEST_F(Decoding, FillsTheContextAndNoMore) {
-  for (const DecodeOptions& decode :
-       {DecodeOptions{}, DecodeOptions{.mode = DecodeMode::kNgram},
-        DecodeOptions{.mode = DecodeMode::kDraft, .draft = engine}, blocks(16, 2)}) {
+  for (const DecodeOptions& decode : {DecodeOptions{}, DecodeOptions{.mode = DecodeMode::kNgram},
+                                      DecodeOptions{.mode = DecodeMode::kDraft, .draft = engine},
+                                      block_draft(16), blocks(16, 2)}) {
     Session session(engine, std::ssize(prompt) + 21);
     GenerateOptions options{.sampling = {.temperature = 0}, .ignore_eos = true, .decode = decode};
     const Generation g = generate(session, prompt, options);
@@ -453,6 +458,8 @@ TEST_F(Decoding, RefusesWhatCannotBe) {
   refuses(blocks(65, 1));  // the window is 64
   refuses(blocks(8, -0.1));
   refuses(blocks(8, std::nan("")));
+  refuses(block_draft(0));
+  refuses(block_draft(65));
   DecodeOptions decode = blocks(8, 1);
   decode.set_block.mask = 4096;
   refuses(decode);
@@ -466,6 +473,7 @@ TEST_F(Decoding, RefusesWhatCannotBe) {
   EXPECT_THROW(check_decode_options(blocks(21, 1), *other), Error);
   EXPECT_THROW(decode_mode_named("fast"), Error);
   EXPECT_EQ(decode_mode_named("set-block"), DecodeMode::kSetBlock);
+  EXPECT_EQ(decode_mode_named("block-draft"), DecodeMode::kBlockDraft);
 }
 
 }  // namespace

@@ -82,5 +82,111 @@ TEST_F(ModelDrafting, GuessesWhatBothModelsHave) {
   EXPECT_TRUE(ModelDrafter(engine, 200, kAll).propose(beyond, 6).empty());
 }
 
+// A session that checks guesses by hand, so that what holds is the test's choice.
+class BlockDrafting : public ModelDrafting {
+ protected:
+  void SetUp() override { session.append(Tokens(timeline)); }
+  Tokens proposed(int64_t most = 100) { return copied(drafter.propose(timeline, most)); }
+  // Reads the timeline's last token and `guesses`, and what the drafter adds.
+  void pass(const Tokens& guesses, int64_t left = 100) {
+    Tokens given = {timeline.back()};
+    given.insert(given.end(), guesses.begin(), guesses.end());
+    StepItem item{.session = &session, .tokens = given};
+    drafter.join(item, left);
+    joined = std::ssize(item.block);
+    engine->step({&item, 1});
+  }
+  // The likeliest tokens of a block of masks after `before`, but for its first place.
+  Tokens said(const Tokens& before, int64_t size) const {
+    Session fresh(engine, 200);
+    const Tokens masks(static_cast<size_t>(size), kMask);
+    std::vector<int64_t> rows;
+    for (int64_t i = 1; i < size; ++i) rows.push_back(i);
+    Tokens likeliest;
+    StepItem item{.session = &fresh, .tokens = before, .block = masks, .block_rows = rows};
+    item.on_block = [&](int64_t, std::span<const float> logits) {
+      std::vector<float> others(logits.begin(), logits.end());
+      others[kMask] = -1e30f;
+      likeliest.push_back(static_cast<Token>(std::ranges::max_element(others) - others.begin()));
+    };
+    engine->step({&item, 1});
+    return likeliest;
+  }
+  void go_on(std::initializer_list<Token> tokens) { timeline.insert(timeline.end(), tokens); }
+
+  static constexpr Token kMask = 4;
+  Tokens timeline = {2, 17, 5, 90, 41};
+  Session session{engine, 200};
+  BlockDrafter drafter{
+      session, {.block = 5, .mask = kMask}, {.temperature = 0}, engine->config().vocab_size};
+  int64_t joined = 0;
+};
+
+TEST_F(BlockDrafting, GuessesWhatTheLastPassSaidOfItsBlock) {
+  go_on({33});
+  EXPECT_EQ(proposed(), Tokens());
+  pass({});
+  EXPECT_EQ(joined, 5);
+  const Tokens first = said(timeline, 5);
+  go_on({60});  // whatever comes in the block's first place
+  EXPECT_EQ(proposed(), first);
+  EXPECT_EQ(proposed(2), Tokens(first.begin(), first.begin() + 2));
+}
+
+TEST_F(BlockDrafting, AfterAWrongGuessKeepsThoseBehindItAndDropsTheBlock) {
+  go_on({33});
+  proposed();
+  pass({});
+  go_on({60});
+  const Tokens guesses = proposed();
+  ASSERT_EQ(guesses.size(), 4u);
+  pass(guesses);
+  // The first holds, the second does not.
+  go_on({guesses[0], (guesses[1] + 1) % 300});
+  session.trim(std::ssize(timeline) - 1);
+  EXPECT_EQ(proposed(), Tokens(guesses.begin() + 2, guesses.end()));
+  pass({guesses[2], guesses[3]});
+  EXPECT_EQ(joined, 4);  // room for twice what held
+  Tokens whole = timeline;
+  whole.insert(whole.end(), guesses.begin() + 2, guesses.end());
+  go_on({guesses[2], guesses[3], 70});
+  EXPECT_EQ(proposed(), said(whole, 4));
+}
+
+TEST_F(BlockDrafting, BlocksShrinkWhereGuessesAreWrongAndGrowAgain) {
+  go_on({33});
+  std::vector<int64_t> sizes;
+  for (int round = 0; round < 9; ++round) {
+    const Tokens guesses = proposed();
+    pass(guesses);
+    sizes.push_back(joined);
+    const bool right = round > 4;
+    if (right) timeline.insert(timeline.end(), guesses.begin(), guesses.end());
+    go_on({right || guesses.empty() ? 60 : (guesses[0] + 1) % 300});
+    session.trim(std::ssize(timeline) - 1);
+  }
+  EXPECT_EQ(sizes, (std::vector<int64_t>{5, 5, 2, 2, 2, 2, 2, 4, 5}));
+}
+
+TEST_F(BlockDrafting, ReadsNoMoreThanThereIsRoomFor) {
+  go_on({33});
+  proposed();
+  pass({}, 3);
+  EXPECT_EQ(joined, 3);
+  go_on({60});
+  const Tokens guesses = proposed();
+  ASSERT_EQ(guesses.size(), 2u);
+  pass(guesses, 1);  // a block of one would say what the pass says anyway
+  EXPECT_EQ(joined, 0);
+  go_on({guesses[0], guesses[1], 61});
+  EXPECT_EQ(proposed(), Tokens());
+  while (std::ssize(timeline) < session.context() - 2) go_on({17});
+  session.append(
+      std::span(timeline).subspan(static_cast<size_t>(session.length()),
+                                  timeline.size() - 1 - static_cast<size_t>(session.length())));
+  pass({});
+  EXPECT_EQ(joined, 2);
+}
+
 }  // namespace
 }  // namespace lapidary
