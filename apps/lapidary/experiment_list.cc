@@ -23,13 +23,13 @@ constexpr Experiment kExperiments[] = {
     {"removal", kLook, "What is lost without each layer, and without each head?", "10 s; 40 min",
      "study layers -m $MODEL -f $EXCERPT --ablate all -o $OUT", "report.html"},
     {"matrices", kLook, "What are the matrices, what do 4 bits cost them, where does a text pull?",
-     "10 s; 15 min", "study layers -m $MODEL -f $EXCERPT --spectra --errors --gradients -o $OUT",
+     "10 s; 2 min", "study layers -m $MODEL -f $EXCERPT --spectra --errors --gradients -o $OUT",
      "report.html"},
     {"attention", kLook, "What does every head look at?", "1 s; 5 s",
      "study attention -m $MODEL -f $EXCERPT -o $OUT", "report.html"},
     {"induction", kLook, "Which heads find what followed the same token before?", "1 s; 5 s",
      "study attention -m $MODEL --random-repeat 64 -o $OUT", "report.html"},
-    {"lengths", kLook, "How does attention change with the length of the text?", "5 s; 5 min",
+    {"lengths", kLook, "How does attention change with the length of the text?", "5 s; 1 min",
      "study attention -m $MODEL -f $TEXT --lengths 64-512*2 -o $OUT", "report.html"},
     {"reach", kLook, "What is it worth that global layers see everything?", "5 s; 20 min",
      "study attention -m $MODEL -f $TEXT --localize -o $OUT", "report.html"},
@@ -73,7 +73,7 @@ constexpr Experiment kExperiments[] = {
     {"set-blocks", kTrain, "Can it learn to make several tokens with each pass?", "1 min; 20 min",
      "train -m $MODEL --method lora --objective sbd --block-max 8 --data $TEXT --long-documents "
      "split --sequence-length 128 --batch-size 2 --iters 40 -o $OUT/run\n"
-     "bench decode -m $MODEL --adapter $OUT/run/adapter --ways plain,set-block --blocks 8 -n 64 "
+     "bench decode -m $MODEL --adapter $OUT/run/adapter --ways plain,set-block,block-draft --blocks 8 -n 64 "
      "--html $OUT/report.html",
      "report.html"},
     {"by-heart", kTrain, "What of its data does a fine-tuning learn by heart?", "20 s; 10 min",

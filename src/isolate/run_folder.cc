@@ -72,6 +72,7 @@ IsolationFolder::IsolationFolder(fs::path folder, const OrderedJson& description
   const fs::path file = path_ / "run.json";
   std::error_code error;
   if (fs::exists(file)) {
+    lock_ = FolderLock(path_);
     compare(read_ordered_json_file(file), description, file);
     read_records();
   } else {
@@ -79,6 +80,7 @@ IsolationFolder::IsolationFolder(fs::path folder, const OrderedJson& description
       fail("{}: is there and is no run to go on with", path_.string());
     fs::create_directories(path_, error);
     if (error) fail_resource("{}: cannot be made: {}", path_.string(), error.message());
+    lock_ = FolderLock(path_);
     write_file(file, description.dump(1) + "\n");
   }
   output_lines_ = rewritten(path_ / "outputs.jsonl", outputs_);

@@ -12,6 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/folder_lock.h"
 #include "isolate/plan.h"
 #include "isolate/record.h"
 
@@ -44,8 +45,8 @@ nlohmann::ordered_json to_json(const ConditionCost& cost);
 class IsolationFolder {
  public:
   // Begins a run, or takes up the one that is there. `description` goes to run.json; throws
-  // Error{kInput} when the one that is there was begun with another, naming what differs, and
-  // Error{kResource} when the folder cannot be written.
+  // Error{kInput} when the one that is there was begun with another, naming what differs, or when
+  // another process is at it, and Error{kResource} when the folder cannot be written.
   IsolationFolder(std::filesystem::path folder, const nlohmann::ordered_json& description);
   // Only reads, but for judgements. Throws Error{kInput} where there is no run.
   explicit IsolationFolder(std::filesystem::path folder);
@@ -83,6 +84,7 @@ class IsolationFolder {
   void read_records();
 
   std::filesystem::path path_;
+  FolderLock lock_;  // of who runs; readers and judges do without
   nlohmann::ordered_json description_;
   std::map<RecordKey, OutputRecord> outputs_;
   std::map<RecordKey, ContextRecord> contexts_;

@@ -164,7 +164,7 @@ void fit(CapacityStudy& study) {
 
 CapacityStudy Study::run() {
   check(o_);
-  begin_study(o_.folder, to_json(o_), {"sizes", "loads", "epochs"});
+  const FolderLock lock = begin_study(o_.folder, to_json(o_), {"sizes", "loads", "epochs"});
   for (const int64_t size : o_.sizes)
     make_capacity_model(size, o_.vocabulary, o_.layers, o_.recipe.seed, model(size));
   std::vector<Cell> cells;

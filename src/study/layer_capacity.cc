@@ -164,7 +164,7 @@ LayerCapacityStudy Study::run() {
   uint64_t fingerprint = 0;
   for (const auto& tokens : data_) fingerprint = hash_tokens(fingerprint, tokens);
   begun["fingerprint"] = fingerprint;
-  begin_study(o_.folder, begun, {"layers"});
+  const FolderLock lock = begin_study(o_.folder, begun, {"layers"});
   data_before_ = known_before(data_);
   control_before_ = known_before(control_);
   LayerCapacityStudy study{.options = o_, .vocabulary = vocabulary_, .runs = {}};

@@ -25,8 +25,8 @@ double gain(double more, double less) {
   return less > 0 ? more / less - 1 : 1;
 }
 
-void begin_study(const fs::path& folder, const OrderedJson& options,
-                 std::initializer_list<std::string_view> free) {
+FolderLock begin_study(const fs::path& folder, const OrderedJson& options,
+                       std::initializer_list<std::string_view> free) {
   const fs::path file = folder / "options.json";
   if (!fs::exists(file)) {
     std::error_code error;  // of a folder that cannot be read, or is none: making it says why
@@ -47,7 +47,9 @@ void begin_study(const fs::path& folder, const OrderedJson& options,
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) fail_resource("{}: cannot create: {}", folder.string(), error.message());
+  FolderLock lock(folder);
   write_file(file, options.dump(2) + "\n");
+  return lock;
 }
 
 void check_recipe(const CapacityRecipe& recipe, int64_t length) {

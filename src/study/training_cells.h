@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "gemma/adapter.h"
 #include "gemma/load.h"
+#include "io/folder_lock.h"
 #include "train/sequence_reading.h"
 
 namespace lapidary {
@@ -28,11 +29,13 @@ constexpr double kPlateauGain = 0.03;
 // What `more` is above `less`, as a share; all of it where that is none.
 double gain(double more, double less);
 
-// Makes the folder, and writes the options to its options.json. Throws Error{kInput} where it was
-// begun with others, `free` ones aside, Error{kUsage} where it has something else in it,
-// Error{kResource} where it cannot be made.
-void begin_study(const std::filesystem::path& folder, const OrderedJson& options,
-                 std::initializer_list<std::string_view> free);
+// Makes the folder, and writes the options to its options.json; nobody else writes to it while the
+// lock lives. Throws Error{kInput} where it was begun with others, `free` ones aside, or another
+// process is at it, Error{kUsage} where it has something else in it, Error{kResource} where it
+// cannot be made.
+[[nodiscard]] FolderLock begin_study(const std::filesystem::path& folder,
+                                     const OrderedJson& options,
+                                     std::initializer_list<std::string_view> free);
 
 // Throws Error{kUsage} naming the flag of what is out of range; `length` is the least.
 void check_recipe(const CapacityRecipe& recipe, int64_t length);

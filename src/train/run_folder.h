@@ -12,6 +12,7 @@
 #include "lapidary/train.h"
 
 #include "base/json.h"
+#include "io/folder_lock.h"
 #include "train/batches.h"
 #include "train/event_file.h"
 #include "train/optimizer.h"
@@ -43,6 +44,10 @@ class RunFolder {
 
   const std::filesystem::path& path() const { return path_; }
 
+  // Keeps other processes from writing to it, for as long as it lives. Throws Error{kInput} when
+  // one does.
+  void lock() { lock_ = FolderLock(path_); }
+
   // Removes what a run that was killed while it saved left behind: half a file, or a state that is
   // not the one to go on from.
   void clear_leftovers() const;
@@ -67,6 +72,7 @@ class RunFolder {
   std::filesystem::path state_file(int64_t step) const;
 
   std::filesystem::path path_;
+  FolderLock lock_;
   bool ranked_;
   std::ofstream metrics_, ranks_;
   std::optional<EventFile> events_;

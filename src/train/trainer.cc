@@ -120,6 +120,7 @@ RunFolder open_folder(TrainOptions o, const TrainingData& data, Ranks& ranks) {
   }
   RunFolder folder(o, data.fingerprint, data.report);
   if (!ranks.first()) return folder;
+  folder.lock();
   if (resumed) folder.clear_leftovers();
   ranks.meet();
   return folder;

@@ -37,9 +37,11 @@ class Runs : public ::testing::Test {
     std::vector<IsolationPlan> plans;
     for (const IsolationExample& example : examples)
       plans.push_back(make_plan(example, o.plan, engine->tokenizer()));
-    IsolationFolder folder(scratch.path() / name, run_description(*engine, examples, plans, o));
-    run_isolation(engine, examples, plans, o, folder, watch);
-    return folder;
+    {
+      IsolationFolder folder(scratch.path() / name, run_description(*engine, examples, plans, o));
+      run_isolation(engine, examples, plans, o, folder, watch);
+    }
+    return IsolationFolder(scratch.path() / name);
   }
 
   static std::map<RecordKey, std::vector<Token>> tokens(const IsolationFolder& folder) {
@@ -128,6 +130,17 @@ TEST_F(Runs, AnOutputIsWhatItsLineSays) {
   const RecordKey key = {"e", "c", "n"};
   EXPECT_EQ(folder.find(key)->text, "caf\ufffd");
   EXPECT_EQ(IsolationFolder(scratch.path() / "run").find(key)->text, folder.find(key)->text);
+}
+
+TEST_F(Runs, OneRunAtATimeWritesToAFolder) {
+  const fs::path path = scratch.path() / "run";
+  const nlohmann::ordered_json about = {{"format", 1}};
+  {
+    const IsolationFolder folder(path, about);
+    EXPECT_THROW(IsolationFolder(path, about), Error);
+    EXPECT_NO_THROW(IsolationFolder{path});  // reads
+  }
+  EXPECT_NO_THROW(IsolationFolder(path, about));
 }
 
 TEST_F(Runs, AnotherModelOrOtherOptionsAreRefused) {

@@ -12,6 +12,7 @@
 
 #include "base/scratch_folder.h"
 #include "gemma/load.h"
+#include "io/folder_lock.h"
 #include "io/output_file.h"
 #include "study/capacity_file.h"
 #include "study/capacity_report.h"
@@ -101,6 +102,13 @@ TEST(Capacity, RefusesAFolderOfSomethingElse) {
   const ScratchFolder folder;
   write_file(folder.path() / "report.html", "somebody's");
   EXPECT_THROW(study_capacity(toy(folder.path())), Error);
+}
+
+TEST(Capacity, RefusesAFolderThatAnotherProcessWritesTo) {
+  const ScratchFolder folder;
+  const FolderLock other(folder.path());
+  EXPECT_THROW(study_capacity(toy(folder.path())), Error);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
 TEST(Capacity, RefusesARateBeforeTheFolderIsBegun) {

@@ -9,6 +9,7 @@
 #include "lapidary/train.h"
 
 #include "base/json.h"
+#include "io/folder_lock.h"
 #include "report/report.h"
 #include "train/run_report.h"
 #include "train/trainer_case.h"
@@ -220,6 +221,18 @@ TEST_P(RunFolderTest, WhatAKilledRunLeftOfItsFilesGoes) {
   EXPECT_TRUE(fs::exists(o.run / "state/step-00000001.safetensors"));
   EXPECT_FALSE(fs::exists(page));
   EXPECT_TRUE(fs::exists(other));
+}
+
+TEST_P(RunFolderTest, OneRunAtATimeWritesToAFolder) {
+  TrainOptions o = options("run");
+  o.iterations = 1;
+  train(o);
+  o.resume = true;
+  {
+    const FolderLock other(o.run);
+    EXPECT_THROW(train(o), Error);
+  }
+  EXPECT_NO_THROW(train(o));
 }
 
 TEST_P(RunFolderTest, SaysWhatBecameOfTheDocuments) {
