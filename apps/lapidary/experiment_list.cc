@@ -73,8 +73,8 @@ constexpr Experiment kExperiments[] = {
     {"set-blocks", kTrain, "Can it learn to make several tokens with each pass?", "1 min; 20 min",
      "train -m $MODEL --method lora --objective sbd --block-max 8 --data $TEXT --long-documents "
      "split --sequence-length 128 --batch-size 2 --iters 40 -o $OUT/run\n"
-     "bench decode -m $MODEL --adapter $OUT/run/adapter --ways plain,set-block,block-draft --blocks 8 -n 64 "
-     "--html $OUT/report.html",
+     "bench decode -m $MODEL --adapter $OUT/run/adapter --ways plain,set-block,block-draft "
+     "--blocks 8 -n 64 --html $OUT/report.html",
      "report.html"},
     {"by-heart", kTrain, "What of its data does a fine-tuning learn by heart?", "20 s; 10 min",
      "train -m $MODEL --data $TEXT --long-documents split --sequence-length 128 --batch-size 2 "

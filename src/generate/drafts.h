@@ -17,7 +17,7 @@ class Drafter {
   virtual std::span<const Token> propose(std::span<const Token> timeline, int64_t most) = 0;
   // Gives the pass that checks what was proposed something to read besides, of which the next
   // proposal comes: for at most `most` tokens after those of the pass.
-  virtual void join(StepItem& pass, int64_t most) { (void)pass, (void)most; }
+  virtual void join(StepItem& /*pass*/, int64_t /*most*/) {}
 };
 
 // What followed the latest earlier place where the last n tokens stood, for the largest n up to

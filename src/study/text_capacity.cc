@@ -233,7 +233,8 @@ TextCapacityOfSize Study::of_size(size_t size) const {
 
 TextCapacityStudy Study::run() {
   for (const int64_t size : o_.sizes) capacity_shape(size, text_.vocabulary, o_.layers);
-  const FolderLock lock = begin_study(o_.folder, to_json(o_, text_), {"sizes", "loads", "capacity"});
+  const FolderLock lock =
+      begin_study(o_.folder, to_json(o_, text_), {"sizes", "loads", "capacity"});
   for (size_t size = 0; size < o_.sizes.size(); ++size) {
     make_capacity_model(o_.sizes[size], text_.vocabulary, o_.layers, o_.recipe.seed, model(size));
     add_cells(size);
