@@ -251,10 +251,13 @@ TEST(ModelMeasures, AnEmbedderSaysHowSimilarOutputsAre) {
   const std::vector<IsolationPlan> plans = {
       make_plan(examples[0], options.plan, engine->tokenizer())};
   ScratchFolder scratch;
-  IsolationFolder folder(scratch.path() / "run",
-                         run_description(*engine, examples, plans, options, &embedder));
-  run_isolation(engine, examples, plans, options, folder);
-  measure_with_model(engine, examples, plans, options.plan, folder, &embedder);
+  {
+    IsolationFolder run(scratch.path() / "run",
+                        run_description(*engine, examples, plans, options, &embedder));
+    run_isolation(engine, examples, plans, options, run);
+    measure_with_model(engine, examples, plans, options.plan, run, &embedder);
+  }
+  const IsolationFolder folder(scratch.path() / "run");
 
   const RecordKey key = {"small", "semantic", "A"};
   const std::vector<float> made = embedder.embed(folder.find(key)->text),
