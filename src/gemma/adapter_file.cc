@@ -144,7 +144,7 @@ void save_adapter(const AdapterFile& file, AdapterFormat format, const fs::path&
     write_peft_adapter(file, staging.path());
   else
     write_mlx_adapter(file, staging.path());
-  staging.commit_folder();
+  staging.commit();
 }
 
 AdapterSummary convert_adapter(const fs::path& in, const fs::path& out,

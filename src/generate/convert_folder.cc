@@ -259,7 +259,7 @@ Conversion write_folder(Model& model, const ConversionPlan& plan, const fs::path
       return check_result(model, plan, staging.path(), stream, progress, watch);
     });
   watch.throw_if_stopped();
-  staging.commit_folder();
+  staging.commit();
   return made;
 }
 

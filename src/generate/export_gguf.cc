@@ -272,10 +272,9 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
   if (with_vocabulary) memory.add_tokenizer(folder, model.config.vocab_size);
   memory.check(folder);
 
-  Staging staging(file);
-  const fs::path name = file.filename(), path = staging.path() / name;
+  Staging staging(file, Staging::Kind::kFile);
   ConversionProgress progress(watch, weights * (options.check ? 2 : 1));
-  GgufWriter writer(path, metadata, declarations(model.config, parts));
+  GgufWriter writer(staging.path(), metadata, declarations(model.config, parts));
   GgufMetadata().swap(metadata);  // tens of megabytes of small pieces
   ::malloc_trim(0);
   for (const Part& part : parts) {
@@ -290,7 +289,7 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
   }
   writer.finish();
 
-  Conversion made{.files = {{name.string(), writer.file_bytes()}},
+  Conversion made{.files = {{file.filename().string(), writer.file_bytes()}},
                   .bytes = writer.file_bytes(),
                   .tensors = std::ssize(parts),
                   .changed = std::ssize(parts),
@@ -301,10 +300,10 @@ Conversion export_gguf(const fs::path& folder, const fs::path& file, const GgufO
                   .substitutes = substitutes(parts)};
   if (options.check)
     made.check = checked(staging, [&] {
-      return check_file(model, format, parts, path, stream.pool(), progress, watch);
+      return check_file(model, format, parts, staging.path(), stream.pool(), progress, watch);
     });
   watch.throw_if_stopped();
-  staging.commit_file(name);
+  staging.commit();
   return made;
 }
 

@@ -82,7 +82,7 @@ void write_model_folder(const Model& model, const std::filesystem::path& source,
   OrderedJson config = read_ordered_json_file(source / "config.json");
   if (set_block) config[kSetBlockKey] = to_json(*set_block);
   write_config(std::move(config), staging.path(), std::nullopt, torch_name(dtype));
-  staging.commit_folder();
+  staging.commit();
 }
 
 }  // namespace lapidary

@@ -130,7 +130,7 @@ class Convert(Case):
         partial = self.folder / "out.partial"
         with subprocess.Popen([BINARY, "convert", str(model), "-o", str(out), "--quantize"],
                               stderr=subprocess.PIPE, env=environment()) as child:
-            while not list(partial.glob("*.tmp*")) and child.poll() is None:
+            while not list(partial.glob("out/*.tmp*")) and child.poll() is None:
                 time.sleep(0.001)
             child.kill()
             child.stderr.read()

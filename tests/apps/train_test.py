@@ -100,15 +100,17 @@ class Train(Case):
         self.assertEqual(state["step"], self.lines()[-1]["step"])
 
     def kill_after(self, step, *args):
-        """Ends a run when its state is of that step or a later one, whatever it is doing."""
+        """Ends a run when its state is of that step or a later one, whatever it is doing. On a busy
+        machine it may have ended by itself."""
         state = self.run_folder / "state/state.json"
-        with subprocess.Popen([BINARY, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        with subprocess.Popen([BINARY, *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               env=environment()) as child:
             while child.poll() is None and not (state.exists() and json.loads(state.read_text())["step"] >= step):
                 time.sleep(0.002)
             child.kill()
+            said = child.stderr.read()
             child.wait()
-            self.assertEqual(child.returncode, -signal.SIGKILL)
+            self.assertIn(child.returncode, (-signal.SIGKILL, 0), said)
 
     def test_killed_and_resumed(self):
         """Bit for bit what a run is that nobody killed, wherever it stood; and TensorBoard is told."""

@@ -335,7 +335,7 @@ TEST_F(ConvertFolder, ALaterShardThatDoesNotFit) {
   const std::string message = error(in, options);
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
   std::signal(SIGXFSZ, handler);
-  EXPECT_TRUE(message.starts_with("out.partial/" + later->first + ": cannot write ") &&
+  EXPECT_TRUE(message.starts_with("out.partial/out/" + later->first + ": cannot write ") &&
               message.ends_with(": File too large"))
       << message;
   EXPECT_EQ(scratch_.names(), std::vector<std::string>{"in"});
@@ -434,18 +434,18 @@ TEST_F(ConvertFolder, LeftoversAreRemoved) {
   const fs::path in = make(), partial = scratch_.path() / "out.partial";
   {
     Staging killed(out_);
-    std::ofstream(partial / "model.safetensors") << "half";
-    EXPECT_EQ(error(in, {.bits = 4}), "out: another process is making it");
+    std::ofstream(killed.path() / "model.safetensors") << "half";
+    EXPECT_EQ(error(in, {.bits = 4}), "out.partial: another process is writing to it");
     killed.keep();
   }
-  EXPECT_TRUE(fs::exists(partial / "model.safetensors"));
+  EXPECT_TRUE(fs::exists(partial / "out" / "model.safetensors"));
   EXPECT_EQ(error(in, {.bits = 4}), "no error");
   EXPECT_EQ(scratch_.names(), (std::vector<std::string>{"in", "out"}));
 
   fs::create_directories(partial);
   std::ofstream(partial / "mine") << "kept";
   EXPECT_EQ(error(in, {.bits = 4, .overwrite = true}),
-            "out.partial: is there already, and no conversion made it");
+            "out.partial: is there already, and was not made by lapidary");
   EXPECT_TRUE(fs::exists(partial / "mine"));
 }
 
@@ -527,7 +527,7 @@ TEST_F(ConvertFolder, AResultThatFailsItsCheckIsNotPutInPlace) {
   const std::string message = error(in, {.bits = 8});
   EXPECT_TRUE(message.starts_with("the result failed its check: ")) << message;
   EXPECT_FALSE(fs::exists(out_));
-  EXPECT_TRUE(fs::exists(scratch_.path() / "out.partial" / "model.safetensors"));
+  EXPECT_TRUE(fs::exists(scratch_.path() / "out.partial" / "out" / "model.safetensors"));
   EXPECT_EQ(error(in, {.bits = 8, .check = false}), "no error");
   EXPECT_EQ(scratch_.names(), (std::vector<std::string>{"in", "out"}));
 }
