@@ -30,7 +30,7 @@ RANK = 16
 RESTARTS = ("--reset-every", RESET)
 NONE = ("--reset-every", STEPS)
 JAGGED = ("--schedule", "jagged", "--reset-warmup", 15)
-SMOOTH = ("--schedule", "cosine", "--reset-warmup", 15)
+SMOOTH = ("--schedule", "cosine")
 KEEP, PRUNE = ("--prune", 0), ("--prune", 0.99)
 BESIDE = ("--train-embeddings", "--train-norms", "--rank", RANK, "--alpha", 2 * RANK)
 
@@ -80,11 +80,13 @@ class Lapidary:
         run = self.work / name.replace(", ", "-").replace(" ", "_")
         shutil.rmtree(run, ignore_errors=True)
         usual = {"--lr": lr, "--warmup": min(30, steps // 2)}
+        if "sgd" not in options:
+            usual["--beta2"] = 0.98
         usual = [x for flag, value in usual.items() if flag not in options for x in (flag, value)]
         began = time.time()
         self.run(
             "train", "-m", base or self.base, "--data", self.data, "-o", run, "--method", method, "--iters", steps,
-            "--batch-size", BATCH, "--micro-batch", BATCH, "--sequence-length", ROW, "--beta2", 0.98,
+            "--batch-size", BATCH, "--micro-batch", BATCH, "--sequence-length", ROW,
             "-q", *usual, *options,
         )  # fmt: skip
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)

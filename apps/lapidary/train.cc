@@ -17,11 +17,14 @@ namespace lapidary::cli {
 
 namespace {
 
-// What other methods have no use for.
-struct MethodFlag {
+// A flag that means nothing unless one of `uses` is chosen: values of a choice.
+struct ChoiceUse {
+  std::string_view choice;
+  std::vector<std::string_view> values;
+};
+struct DependentFlag {
   const CLI::Option* option;
-  std::vector<std::string_view> methods;
-  bool jagged = false;  // that schedule has
+  std::vector<ChoiceUse> uses;
 };
 
 struct Options {
@@ -36,7 +39,7 @@ struct Options {
   bool no_packing = false;
   bool plain_completion = false;
   bool json = false;
-  std::vector<MethodFlag> method_flags;
+  std::vector<DependentFlag> dependent_flags;
 };
 
 template <class T>
@@ -115,10 +118,11 @@ void add_optimizer(CLI::App& verb, TrainOptions& o) {
               ->group(group),
           {"constant", "linear", "cosine", "jagged"});
   number(verb, "--warmup", o.warmup, "Steps up to the highest rate (0)", group);
-  number(verb, "--min-lr-ratio", o.min_lr_ratio, "The share of the rate that is left (0.1)", group);
-  number(verb, "--beta1", o.beta1, "Of AdamW (0.9)", group);
-  number(verb, "--beta2", o.beta2, "Of AdamW (0.999)", group);
-  number(verb, "--eps", o.eps, "Of AdamW (1e-8)", group);
+  number(verb, "--min-lr-ratio", o.min_lr_ratio,
+         "But for constant: the share of the rate that is left (0.1)", group);
+  number(verb, "--beta1", o.beta1, "Of AdamW, also within Muon (0.9)", group);
+  number(verb, "--beta2", o.beta2, "Of AdamW, also within Muon (0.999)", group);
+  number(verb, "--eps", o.eps, "Of AdamW, also within Muon (1e-8)", group);
   number(verb, "--weight-decay", o.weight_decay, "Of matrices (0.01)", group);
   number(verb, "--momentum", o.momentum, "Of SGD (0)", group);
   number(verb, "--max-grad-norm", o.max_grad_norm, "Clip gradients to it; 0: do not (1)", group);
@@ -127,8 +131,10 @@ void add_optimizer(CLI::App& verb, TrainOptions& o) {
 void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
   const char* group = "Adapters";
   number(verb, "--rank", o.rank, "Of an adapter, or of the steps of rank1 (8)", group);
-  number(verb, "--alpha", o.alpha, "An adapter counts alpha / rank times (16)", group);
-  verb.add_flag("--rslora", o.rslora, "It counts alpha / sqrt(rank) times")->group(group);
+  number(verb, "--alpha", o.alpha, "lora, relora: an adapter counts alpha / rank times (16)",
+         group);
+  verb.add_flag("--rslora", o.rslora, "lora, relora: it counts alpha / sqrt(rank) times")
+      ->group(group);
   verb.add_flag("--dora", o.dora, "lora: the matrices' rows have lengths that are learned as well")
       ->group(group);
   number(verb, "--dropout", o.dropout, "lora, relora: of what adapters see (0)", group);
@@ -157,29 +163,43 @@ void add_adapters(CLI::App& verb, TrainOptions& o, std::string& directions) {
           {"random", "aligned", "top"});
 }
 
-void know_methods(const CLI::App& verb, Options& o) {
-  const auto of = [&](std::vector<std::string_view> methods,
-                      std::initializer_list<const char*> names, bool jagged = false) {
-    for (const char* name : names)
-      o.method_flags.push_back({verb.get_option(name), methods, jagged});
+void know_choices(const CLI::App& verb, Options& o) {
+  const auto of = [&](std::initializer_list<const char*> names, std::vector<ChoiceUse> uses) {
+    for (const char* name : names) o.dependent_flags.push_back({verb.get_option(name), uses});
   };
-  of({"lora", "relora"}, {"--dropout"});
-  of({"lora", "relora", "rank1"}, {"--targets", "--last-layers"});
-  of({"relora", "rank1"}, {"--train-embeddings", "--train-norms"});
-  of({"relora"}, {"--warm-start", "--prune"});
-  of({"relora"}, {"--reset-every", "--reset-warmup"}, true);
-  of({"rank1"}, {"--merge-every", "--reset-optimizer", "--directions"});
+  of({"--rank"}, {{"method", {"lora", "relora", "rank1"}}});
+  of({"--alpha", "--rslora", "--dropout"}, {{"method", {"lora", "relora"}}});
+  of({"--targets", "--last-layers"}, {{"method", {"lora", "relora", "rank1"}}});
+  of({"--train-embeddings", "--train-norms"}, {{"method", {"relora", "rank1"}}});
+  of({"--warm-start", "--prune"}, {{"method", {"relora"}}});
+  of({"--reset-every"}, {{"method", {"relora"}}, {"schedule", {"jagged"}}});
+  of({"--reset-warmup"}, {{"schedule", {"jagged"}}});
+  of({"--min-lr-ratio"}, {{"schedule", {"linear", "cosine", "jagged"}}});
+  of({"--merge-every", "--reset-optimizer", "--directions"}, {{"method", {"rank1"}}});
+  of({"--beta1", "--beta2", "--eps"}, {{"optimizer", {"adamw", "adamw8", "muon"}}});
+  of({"--momentum"}, {{"optimizer", {"sgd"}}});
+  of({"--mask-token", "--block-min", "--block-max"}, {{"objective", {"sbd"}}});
 }
 
-void check_method(const Options& o) {
-  for (const MethodFlag& flag : o.method_flags) {
-    if (flag.option->count() == 0 ||
-        std::ranges::find(flag.methods, o.method) != flag.methods.end())
-      continue;
-    if (flag.jagged && o.train.schedule == "jagged") continue;
-    fail_usage("{}: is of --method {}{}, found {}", flag.option->get_name(),
-               fmt::join(flag.methods, " or "), flag.jagged ? " or --schedule jagged" : "",
-               o.method);
+// No flag is ignored in silence.
+void check_choices(const Options& o, const TrainOptions& options) {
+  const auto chosen = [&](std::string_view choice) -> std::string_view {
+    if (choice == "method") return o.method;
+    if (choice == "optimizer") return options.optimizer;
+    if (choice == "objective") return name_of(options.objective);
+    if (!options.schedule.empty()) return options.schedule;
+    return options.method == TrainMethod::kRelora ? "jagged" : "cosine";
+  };
+  for (const DependentFlag& flag : o.dependent_flags) {
+    const auto holds = [&](const ChoiceUse& use) {
+      return std::ranges::find(use.values, chosen(use.choice)) != use.values.end();
+    };
+    if (flag.option->count() == 0 || std::ranges::any_of(flag.uses, holds)) continue;
+    std::vector<std::string> uses;
+    for (const ChoiceUse& use : flag.uses)
+      uses.push_back(fmt::format("--{} {}", use.choice, fmt::join(use.values, " or ")));
+    fail_usage("{}: is of {}, found {}", flag.option->get_name(), fmt::join(uses, " or "),
+               chosen(flag.uses.front().choice));
   }
 }
 
@@ -200,8 +220,8 @@ void setup(CLI::App& verb, Options& o) {
   add_data(verb, o.train, o.no_packing, o.plain_completion);
   add_optimizer(verb, o.train);
   add_adapters(verb, o.train, o.directions);
-  know_methods(verb, o);
   add_set_blocks(verb, o.train);
+  know_choices(verb, o);
   add_threads(verb, o.train.threads, "General");
   choices(verb.add_option("--compute", o.compute,
                           "fast: products of operands rounded to bf16 where the CPU has AMX "
@@ -234,7 +254,6 @@ void setup(CLI::App& verb, Options& o) {
 }
 
 TrainOptions options_of(const Options& o) {
-  check_method(o);
   TrainOptions options = o.train;
   options.model = model_folder(o.model, o.verbosity);
   options.data = o.data;
@@ -245,6 +264,7 @@ TrainOptions options_of(const Options& o) {
     fail_usage("--objective next: --method sbd is full training with --objective sbd");
   if (sbd) options.objective = TrainObjective::kSetBlock;
   if (!o.objective.empty()) options.objective = train_objective(o.objective);
+  check_choices(o, options);
   options.packing = !o.no_packing;
   options.chat_completion = !o.plain_completion;
   options.directions = train_directions(o.directions);

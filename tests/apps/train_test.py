@@ -13,7 +13,8 @@ import unittest
 from program import BINARY, TINY, Case, environment, main
 
 TEXT = "The lapidary cuts the stone along its grain, turns it to the light, and looks. " * 4
-SMALL = ("--batch-size", "2", "--sequence-length", "16", "--rank", "2")
+SHORT = ("--batch-size", "2", "--sequence-length", "16")
+SMALL = (*SHORT, "--rank", "2")
 
 
 class Train(Case):
@@ -131,7 +132,7 @@ class Train(Case):
 
     def test_a_full_disk(self):
         """What was saved before stays, and the run goes on from it."""
-        args = (*self.args, *SMALL, "--method", "full", "--iters", "3", "--save-every", "1", "-q")
+        args = (*self.args, *SHORT, "--method", "full", "--iters", "3", "--save-every", "1", "-q")
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # noqa: E731
         result = self.refused(1, "step-00000001.safetensors", *args, preexec_fn=limit)
         self.assertIn("cannot", result.stderr)
@@ -176,10 +177,10 @@ class Train(Case):
 
     @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
     def test_two_ranks_are_one_with_twice_the_batch(self):
-        args = ("train", "-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16", "--rank",
-                "2", "--iters", "3", "--lr", "1e-3", "-q", "-t", "1")
-        ranks = ("--rank-every", "3")
-        for name, method in (("lora", ("lora", *ranks)), ("dora", ("lora", "--dora")), ("full", ("full", *ranks))):
+        args = ("train", "-m", str(TINY), "--data", str(self.folder / "text.txt"), "--sequence-length", "16",
+                "--iters", "3", "--lr", "1e-3", "-q", "-t", "1")
+        ranks, lora = ("--rank-every", "3"), ("lora", "--rank", "2")
+        for name, method in (("lora", (*lora, *ranks)), ("dora", (*lora, "--dora")), ("full", ("full", *ranks))):
             with self.subTest(method=name):
                 self.run_folder = self.folder / name
                 self.ok(*args, "-o", str(self.run_folder), "--batch-size", "4", "--method", *method)
@@ -202,7 +203,7 @@ class Train(Case):
 
     def test_set_blocks(self):
         """--method sbd is full training; on adapters it is an objective."""
-        args = (*SMALL, "--iters", "2", "--valid-fraction", "0.3", "--json", "-q")
+        args = (*SHORT, "--iters", "2", "--valid-fraction", "0.3", "--json", "-q")
         for method, output, config in (("sbd", "model", "config.json"),
                                        ("lora", "adapter", "adapter_config.json")):
             self.args = (*self.args[:-1], str(self.folder / method))
@@ -214,7 +215,7 @@ class Train(Case):
             self.assertEqual(made["set_block"], {"mask_token_id": 4, "block_min": 2, "block_max": 16})
         self.ok("score", "-m", str(self.folder / "sbd/model"), "--ids", "2,17,300,41",
                 "--adapter", str(self.folder / "lora/adapter"), "-q")
-        lines = self.ok(*self.args[:-1], str(self.folder / "shown"), *SMALL, "--iters", "1", "--method", "sbd").stderr
+        lines = self.ok(*self.args[:-1], str(self.folder / "shown"), *SHORT, "--iters", "1", "--method", "sbd").stderr
         self.assertRegex(lines, r"loss [\d.]+ \(next [\d.]+, masked [\d.]+\)")
 
     @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
@@ -237,9 +238,16 @@ class Train(Case):
         for method, *flags in (("full", "--targets", "q_proj"), ("full", "--last-layers", "1"), ("full", "--dropout", "0.5"),
                                ("sbd", "--dropout", "0.5"), ("rank1", "--dropout", "0.5"), ("lora", "--train-embeddings"),
                                ("full", "--train-norms"), ("lora", "--warm-start", "4"), ("lora", "--reset-every", "4"),
-                               ("rank1", "--reset-warmup", "4"), ("lora", "--merge-every", "2"), ("full", "--prune", "0.5"),
+                               ("lora", "--merge-every", "2"), ("full", "--prune", "0.5"),
                                ("relora", "--reset-optimizer"), ("lora", "--directions", "top")):
             self.refused(2, f"{flags[0]}: is of --method ", *self.args, "--method", method, *flags)
+        for flag, *others in (("--rank", "4", "--method", "full"), ("--alpha", "3", "--method", "full"),
+                              ("--rslora", "--method", "rank1"), ("--min-lr-ratio", "0", "--schedule", "constant"),
+                              ("--reset-warmup", "1", "--method", "relora", "--reset-every", "2", "--schedule", "cosine"),
+                              ("--beta1", "0.5", "--optimizer", "sgd"), ("--beta2", "0.5", "--optimizer", "sgd"),
+                              ("--eps", "1", "--optimizer", "sgd"), ("--momentum", "0.5"), ("--block-min", "2"),
+                              ("--block-max", "16", "--objective", "next"), ("--mask-token", "<mask>")):
+            self.refused(2, f"{flag}: is of --", *self.args, flag, *others)
         self.refused(2, "--output: is empty", *self.args[:-1], "")
         self.assertFalse(self.run_folder.exists())
         self.refused(2, "does not divide", *self.args, "--batch-size", "4", "--micro-batch", "3")
@@ -251,7 +259,7 @@ class Train(Case):
         self.refused(2, "--rank-every", *self.args, "--rank-every", "-1")
         self.refused(2, "--block-max", *self.args, "--method", "sbd", "--block-max", "65")
         self.refused(2, "--block-min", *self.args, "--method", "sbd", "--block-min", "0")
-        self.refused(2, "are of --objective sbd", *self.args, "--block-max", "8")
+        self.refused(2, "is of --objective sbd", *self.args, "--block-max", "8")
         self.refused(2, "--objective next", *self.args, "--method", "sbd", "--objective", "next")
         for mask in ("1", "<eos>", "<bos>", "<pad>", "<end_of_turn>"):
             self.refused(2, f"--mask-token: {mask} begins, ends", *self.args, "--method", "sbd", "--mask-token", mask)
