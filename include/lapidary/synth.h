@@ -34,12 +34,13 @@ struct SynthOptions {
   int threads = 0;  // 0: one per core this process may use; the bytes do not depend on it
 };
 
-// Writes config.json, generation_config.json and model.safetensors into `folder`, which is made if
-// need be and must not hold a model yet. The same config, options and seed give the same bytes.
-// Weights are nearly normal with HF's initial standard deviation of 0.02; norms vary a little
-// around theirs. No tokenizer: use --ids. Throws Error{kUsage} for options that cannot be,
-// Error{kInput} when there is a model already, Error{kResource} when the disk does not do and
-// Error{kInterrupted} on a stop request; nothing is left behind then.
+// Makes `folder`, and those above it, with config.json, generation_config.json and
+// model.safetensors; it is there whole or not at all, and if there before, must be empty. The same
+// config, options and seed give the same bytes. Weights are nearly normal with HF's initial
+// standard deviation of 0.02; norms vary a little around theirs. No tokenizer: use --ids. Throws
+// Error{kUsage} for options that cannot be, Error{kInput} when there is something in it,
+// Error{kResource} when the disk does not do and Error{kInterrupted} on a stop request; nothing is
+// left behind then.
 void synthesize(const Config& config, const SynthOptions& options,
                 const std::filesystem::path& folder, const Watch& watch = {});
 

@@ -14,10 +14,13 @@
 #include "io/output_file.h"
 #include "io/quantization.h"
 #include "io/safetensors.h"
+#include "io/staging.h"
 
 namespace lapidary {
 
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr float kWeightDeviation = 0.02f;  // HF's initializer_range
 constexpr float kNormDeviation = 0.1f;
@@ -49,30 +52,26 @@ void check_options(const SynthOptions& options, const std::vector<Part>& parts) 
                  part.name);
 }
 
-// Removes what was made, in case of failure: the files listed, and the folders that did not exist.
-class Cleanup {
+// Makes the folders above a place, and removes those that are empty in the end.
+class ParentFolders {
  public:
-  explicit Cleanup(const std::filesystem::path& folder) {
-    for (auto path = std::filesystem::absolute(folder).lexically_normal();
-         !path.empty() && !std::filesystem::exists(path); path = path.parent_path())
-      folders_.push_back(path);
+  explicit ParentFolders(const fs::path& place) {
+    const fs::path parent = fs::absolute(place / "").lexically_normal().parent_path().parent_path();
+    for (fs::path path = parent; !path.empty() && !fs::exists(path); path = path.parent_path())
+      made_.push_back(path);
+    std::error_code error;
+    fs::create_directories(parent, error);
+    if (error) fail_resource("{}: cannot create: {}", parent.string(), error.message());
   }
-  ~Cleanup() {
+  ~ParentFolders() {
     std::error_code ignored;
-    for (const auto& file : files_) std::filesystem::remove(file, ignored);
-    for (const auto& folder : folders_) std::filesystem::remove(folder, ignored);  // if empty
+    for (const fs::path& folder : made_) fs::remove(folder, ignored);
   }
-  Cleanup(const Cleanup&) = delete;
-  Cleanup& operator=(const Cleanup&) = delete;
-
-  void add(const std::filesystem::path& file) { files_.push_back(file); }
-  void disarm() {
-    files_.clear();
-    folders_.clear();
-  }
+  ParentFolders(const ParentFolders&) = delete;
+  ParentFolders& operator=(const ParentFolders&) = delete;
 
  private:
-  std::vector<std::filesystem::path> files_, folders_;
+  std::vector<fs::path> made_;  // the innermost first
 };
 
 std::vector<TensorDeclaration> declarations(const std::vector<Part>& parts,
@@ -119,40 +118,35 @@ GenerationConfig generation_config(const Config& config) {
   return result;
 }
 
-void check_empty(const std::filesystem::path& folder) {
-  if (!std::filesystem::exists(folder)) return;
-  if (!std::filesystem::is_directory(folder)) fail("{}: is not a folder", folder.string());
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().filename() == "config.json" || entry.path().extension() == ".safetensors")
-      fail("{}: holds a model already ({})", folder.string(), entry.path().filename().string());
+void check_empty(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  if (!fs::is_directory(folder)) fail("{}: is not a folder", folder.string());
+  if (fs::exists(folder / "config.json")) fail("{}: holds a model already", folder.string());
+  if (!fs::is_empty(folder)) fail("{}: has something in it", folder.string());
 }
 
 }  // namespace
 
-void synthesize(const Config& config, const SynthOptions& options,
-                const std::filesystem::path& folder, const Watch& watch) {
+void synthesize(const Config& config, const SynthOptions& options, const fs::path& folder,
+                const Watch& watch) {
   const DType type = dtype_option(options.dtype);
   const Storage matrices{options.bits, options.group_size, type};
   const std::vector<Part> parts = list_parts(config);
   check_options(options, parts);
   check_empty(folder);
 
-  Cleanup cleanup(folder);
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_resource("{}: cannot create: {}", folder.string(), error.message());
-  SafetensorsWriter writer(folder / "model.safetensors", declarations(parts, matrices),
+  const ParentFolders parents(folder);
+  Staging staging(folder);
+  const fs::path& out = staging.path();
+  SafetensorsWriter writer(out / "model.safetensors", declarations(parts, matrices),
                            {{"format", options.bits != 0 ? "mlx" : "pt"}});
   write_parts(parts, options, matrices, writer, watch);
-  cleanup.add(folder / "model.safetensors");
-  cleanup.add(folder / "generation_config.json");
-  cleanup.add(folder / "config.json");
   writer.finish();
-  write_file(folder / "generation_config.json", generation_config_json(generation_config(config)));
+  write_file(out / "generation_config.json", generation_config_json(generation_config(config)));
   std::optional<QuantizationSpec> quantization;
   if (options.bits != 0) quantization = {{options.bits, options.group_size}, {}};
-  write_config(OrderedJson::parse(config_json(config, torch_name(type))), folder, quantization, "");
-  cleanup.disarm();
+  write_config(OrderedJson::parse(config_json(config, torch_name(type))), out, quantization, "");
+  staging.commit();
 }
 
 }  // namespace lapidary

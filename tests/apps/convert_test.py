@@ -26,6 +26,21 @@ class Convert(Case):
         self.refused(1, "no tokenizer", "generate", "-m", str(folder), "-p", "x")
         self.refused(1, "no tokenizer", "chat", "-m", str(folder), "-p", "x")
 
+    def test_synth_killed(self):
+        """A model is there whole or not at all, and nothing of the first is left."""
+        args = ("synth", "--preset", "gemma-3-270m", "-o", str(self.folder / "model"), "-q")
+        with subprocess.Popen([BINARY, *args], stderr=subprocess.PIPE, env=environment()) as child:
+            while not list(self.folder.glob("model*/**/*.tmp*")) and child.poll() is None:
+                time.sleep(0.001)
+            child.kill()
+            child.stderr.read()
+            child.wait(60)
+        self.assertFalse((self.folder / "model").exists())
+        self.ok(*args, "--layers", "1", "--vocab", "512")
+        self.assertEqual({p.name for p in self.folder.iterdir()}, {"model"})
+        self.assertEqual({p.name for p in (self.folder / "model").iterdir()},
+                         {"config.json", "generation_config.json", "model.safetensors"})
+
     def test_convert(self):
         file = self.folder / "tiny.gguf"
         args = ("convert", str(TINY), "-o", str(file))
