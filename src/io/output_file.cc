@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <regex>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include "base/fail.h"
 
@@ -16,6 +18,10 @@ namespace {
 std::filesystem::path temporary_name(const std::filesystem::path& path) {
   static std::atomic<int> count{0};  // several writers of one process may have the same target
   return fmt::format("{}.tmp-{}-{}", path.string(), ::getpid(), count++);
+}
+bool is_temporary(const std::filesystem::path& path) {
+  static const std::regex kName(R"(.*\.tmp-\d+-\d+)");
+  return std::regex_match(path.filename().string(), kName);
 }
 
 }  // namespace
@@ -96,6 +102,21 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   file.create(static_cast<int64_t>(text.size()));
   file.put(std::as_bytes(std::span(text)), 0);
   file.finish();
+}
+
+bool holds_only_temporaries(const std::filesystem::path& folder) {
+  std::error_code ignored;  // of a folder that cannot be read: writing to it says why
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
+    if (!is_temporary(entry.path())) return false;
+  return true;
+}
+
+void remove_temporaries(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, ignored))
+    if (is_temporary(entry.path())) found.push_back(entry.path());
+  for (const auto& path : found) std::filesystem::remove(path, ignored);
 }
 
 }  // namespace lapidary

@@ -45,4 +45,9 @@ class OutputFile {
 // A whole file at once. Throws as OutputFile.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+// Of a folder that is there: whether nothing is in it but temporaries that killed processes left.
+bool holds_only_temporaries(const std::filesystem::path& folder);
+// Removes them, at any depth. For a folder that no other process writes to (FolderLock).
+void remove_temporaries(const std::filesystem::path& folder);
+
 }  // namespace lapidary

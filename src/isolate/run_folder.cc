@@ -76,13 +76,14 @@ IsolationFolder::IsolationFolder(fs::path folder, const OrderedJson& description
     compare(read_ordered_json_file(file), description, file);
     read_records();
   } else {
-    if (fs::exists(path_, error) && !fs::is_empty(path_, error))
+    if (fs::exists(path_, error) && !holds_only_temporaries(path_))
       fail("{}: is there and is no run to go on with", path_.string());
     fs::create_directories(path_, error);
     if (error) fail_resource("{}: cannot be made: {}", path_.string(), error.message());
     lock_ = FolderLock(path_);
     write_file(file, description.dump(1) + "\n");
   }
+  remove_temporaries(path_);
   output_lines_ = rewritten(path_ / "outputs.jsonl", outputs_);
   context_lines_ = rewritten(path_ / "contexts.jsonl", contexts_);
   measure_lines_ = rewritten(path_ / "measures.jsonl", measures_);

@@ -29,8 +29,8 @@ FolderLock begin_study(const fs::path& folder, const OrderedJson& options,
                        std::initializer_list<std::string_view> free) {
   const fs::path file = folder / "options.json";
   if (!fs::exists(file)) {
-    std::error_code error;  // of a folder that cannot be read, or is none: making it says why
-    if (fs::exists(folder, error) && !fs::is_empty(folder, error) && !error)
+    std::error_code ignored;  // of what is no folder: making it says why
+    if (fs::is_directory(folder, ignored) && !holds_only_temporaries(folder))
       throw Error(
           ErrorKind::kUsage,
           fmt::format("{} is there already, and was not begun by this study", folder.string()),
@@ -48,6 +48,7 @@ FolderLock begin_study(const fs::path& folder, const OrderedJson& options,
   fs::create_directories(folder, error);
   if (error) fail_resource("{}: cannot create: {}", folder.string(), error.message());
   FolderLock lock(folder);
+  remove_temporaries(folder);
   write_file(file, options.dump(2) + "\n");
   return lock;
 }

@@ -229,17 +229,15 @@ RunFolder::RunFolder(const TrainOptions& options, uint64_t data_fingerprint, con
 }
 
 void RunFolder::clear_leftovers() const {
-  static const std::regex kTemporary(R"(.*\.tmp-\d+-\d+)");  // OutputFile's
+  remove_temporaries(path_);
   static const std::regex kState(R"(step-\d+\.safetensors)");
   const auto saved = position();
   std::error_code ignored;
-  for (const fs::path& folder : {path_, path_ / "state"})
-    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-      const std::string name = entry.path().filename().string();
-      const bool other =
-          std::regex_match(name, kState) && !(saved && entry.path() == state_file(saved->step));
-      if (other || std::regex_match(name, kTemporary)) fs::remove(entry.path(), ignored);
-    }
+  for (const auto& entry : fs::directory_iterator(path_ / "state", ignored)) {
+    const bool state = std::regex_match(entry.path().filename().string(), kState);
+    if (state && !(saved && entry.path() == state_file(saved->step)))
+      fs::remove(entry.path(), ignored);
+  }
 }
 
 fs::path RunFolder::state_file(int64_t step) const {

@@ -113,7 +113,6 @@ Loss add_up(Ranks& ranks, const Loss& own) {
 
 // The first rank makes the folder; the others only read what there is to resume.
 RunFolder open_folder(TrainOptions o, const TrainingData& data, Ranks& ranks) {
-  const bool resumed = o.resume;
   if (!ranks.first()) {
     ranks.meet();
     o.resume = true;
@@ -121,7 +120,7 @@ RunFolder open_folder(TrainOptions o, const TrainingData& data, Ranks& ranks) {
   RunFolder folder(o, data.fingerprint, data.report);
   if (!ranks.first()) return folder;
   folder.lock();
-  if (resumed) folder.clear_leftovers();
+  folder.clear_leftovers();
   ranks.meet();
   return folder;
 }

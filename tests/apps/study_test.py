@@ -368,7 +368,13 @@ class Capacity(Case):
 
     def test_counts_bits_and_goes_on(self):
         out = self.folder / "capacity"
+        out.mkdir()
+        for name in ("options.json.tmp-1-0", "mine"):
+            (out / name).write_text("half")
+        self.refused(2, "was not begun by this study", "study", "capacity", *self.TOY, "-o", str(out))
+        (out / "mine").unlink()  # what is left is of a process that was killed
         first = json.loads(self.ok("study", "capacity", *self.TOY, "-o", str(out), "--json").stdout)
+        self.assertEqual(list(out.rglob("*.tmp-*")), [])
         run = first["runs"][1]
         self.assertEqual(run["data_bits"], run["sequences"] * 15 * 4)
         self.assertGreater(run["memorized_bits"], 0)

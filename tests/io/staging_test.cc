@@ -13,6 +13,7 @@
 #include "lapidary/error.h"
 
 #include "base/scratch_folder.h"
+#include "io/output_file.h"
 
 namespace lapidary {
 namespace {
@@ -88,6 +89,25 @@ TEST_F(StagingTest, LeavesOthersFoldersAlone) {
               other.string() + ": is there already, and was not made by lapidary");
   }
   EXPECT_TRUE(fs::exists(other / "mine"));
+}
+
+// What an OutputFile leaves when its process is killed.
+TEST_F(StagingTest, TemporariesAreKnown) {
+  const fs::path folder = scratch_.path(), below = folder / "below";
+  EXPECT_TRUE(holds_only_temporaries(folder));
+  scratch_.write("options.json.tmp-4711-0", "half");
+  EXPECT_TRUE(holds_only_temporaries(folder));
+  for (const char* name : {"mine.tmp", "mine.tmp-1", "tmp-1-1-mine"}) {
+    scratch_.write(name, "kept");
+    EXPECT_FALSE(holds_only_temporaries(folder)) << name;
+  }
+  fs::create_directory(below);
+  std::ofstream(below / "result.json.tmp-12-75") << "half";
+  remove_temporaries(folder);
+  EXPECT_EQ(scratch_.names(),
+            (std::vector<std::string>{"below", "mine.tmp", "mine.tmp-1", "tmp-1-1-mine"}));
+  EXPECT_TRUE(fs::is_empty(below));
+  remove_temporaries(folder / "none");
 }
 
 }  // namespace
