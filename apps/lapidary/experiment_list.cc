@@ -31,7 +31,7 @@ constexpr Experiment kExperiments[] = {
      "study attention -m $MODEL --random-repeat 64 -o $OUT", "report.html"},
     {"lengths", kLook, "How does attention change with the length of the text?", "5 s; 1 min",
      "study attention -m $MODEL -f $TEXT --lengths 64-512*2 -o $OUT", "report.html"},
-    {"reach", kLook, "What is it worth that global layers see everything?", "5 s; 20 min",
+    {"reach", kLook, "What is it worth that global layers see everything?", "5 s; 10 min",
      "study attention -m $MODEL -f $TEXT --localize -o $OUT", "report.html"},
     {"first-mlp", kLook, "How much of the predictions hangs on the first MLP?", "1 s; 10 s",
      "study activations -m $MODEL -f $EXCERPT --zero blocks.0.hook_mlp_out", ""},
