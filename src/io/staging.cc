@@ -38,24 +38,26 @@ void sync_folder(const fs::path& folder) {
   ::close(fd);
 }
 
+// `done`: what a system call said.
+void require(bool done, const fs::path& target) {
+  if (!done) fail_resource("{}: cannot create: {}", target.string(), std::strerror(errno));
+}
+
 }  // namespace
 
 Staging::Staging(const fs::path& target, Kind kind) : target_(without_final_slash(target)) {
-  const auto require = [&](bool done) {
-    if (!done) fail_resource("{}: cannot create: {}", target_.string(), std::strerror(errno));
-  };
   around_ = target_.string() + ".partial";
   path_ = around_ / target_.filename();
   const bool made = ::mkdir(around_.c_str(), 0777) == 0;
-  require(made || errno == EEXIST);
+  require(made || errno == EEXIST, target_);
   if (!made && !made_here(around_))
     throw Error(ErrorKind::kInput,
                 fmt::format("{}: is there already, and was not made by lapidary", around_.string()),
                 "move it away: the work is done under this name");
   lock_ = FolderLock(around_);
-  require(std::ofstream(around_ / kMark).is_open());
+  require(std::ofstream(around_ / kMark).is_open(), target_);
   clear();
-  require(kind == Kind::kFile || ::mkdir(path_.c_str(), 0777) == 0);
+  require(kind == Kind::kFile || ::mkdir(path_.c_str(), 0777) == 0, target_);
 }
 
 Staging::~Staging() {
@@ -74,15 +76,19 @@ void Staging::clear() {
 }
 
 void Staging::commit() {
-  const bool folder = fs::is_directory(path_);
-  if (folder) sync_folder(path_);
-  const bool exchanged = folder && ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(),
-                                               RENAME_EXCHANGE) == 0;
-  if (!exchanged) {
-    // Without an exchange there is a moment in which a folder's name is free.
-    if (folder) fs::remove_all(target_);
-    if (::rename(path_.c_str(), target_.c_str()) != 0)
-      fail_resource("{}: cannot create: {}", target_.string(), std::strerror(errno));
+  if (!fs::is_directory(path_)) {
+    require(::rename(path_.c_str(), target_.c_str()) == 0, target_);
+  } else {
+    sync_folder(path_);
+    const bool exchanged =
+        ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0;
+    if (!exchanged) {
+      // Nothing is there yet, or the file system cannot exchange: then there is a moment in which
+      // the name is free. For any other reason, as of a mount point, what is there stays.
+      require(errno == ENOENT || errno == EINVAL || errno == ENOSYS || errno == EXDEV, target_);
+      fs::remove_all(target_);
+      require(::rename(path_.c_str(), target_.c_str()) == 0, target_);
+    }
   }
   sync_folder(target_.parent_path());
 }
