@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/system.h"
+#include "train/check_options.h"
 #include "train/run_folder.h"
 #include "verbs.h"
 
@@ -187,8 +188,7 @@ void check_choices(const Options& o, const TrainOptions& options) {
     if (choice == "method") return o.method;
     if (choice == "optimizer") return options.optimizer;
     if (choice == "objective") return name_of(options.objective);
-    if (!options.schedule.empty()) return options.schedule;
-    return options.method == TrainMethod::kRelora ? "jagged" : "cosine";
+    return schedule_name(options);
   };
   for (const DependentFlag& flag : o.dependent_flags) {
     const auto holds = [&](const ChoiceUse& use) {

@@ -61,8 +61,7 @@ void check_restarts(const TrainOptions& o) {
   if (o.warm_start >= o.iterations)
     fail_usage("--warm-start: {} leaves none of the {} steps of --iters to adapters", o.warm_start,
                o.iterations);
-  const bool jagged = o.schedule == "jagged" || o.schedule.empty();
-  if (jagged && o.warm_start % o.reset_every != 0)
+  if (schedule_name(o) == "jagged" && o.warm_start % o.reset_every != 0)
     fail_usage(
         "--warm-start: {} is no multiple of --reset-every {}: the rate would not fall where "
         "adapters are merged",
@@ -70,6 +69,11 @@ void check_restarts(const TrainOptions& o) {
 }
 
 }  // namespace
+
+std::string_view schedule_name(const TrainOptions& o) {
+  if (!o.schedule.empty()) return o.schedule;
+  return o.method == TrainMethod::kRelora ? "jagged" : "cosine";
+}
 
 void check_options(const TrainOptions& options) {
   check_run(options);

@@ -1,6 +1,8 @@
 // Which options of a run go together.
 #pragma once
 
+#include <string_view>
+
 #include "lapidary/train.h"
 
 #include "train/data.h"
@@ -11,5 +13,8 @@ namespace lapidary {
 void check_options(const TrainOptions& options);
 // The same of what only the data tells.
 void check_options(const TrainOptions& options, const TrainingData& data);
+
+// The one that is named, or the method's own where none is.
+std::string_view schedule_name(const TrainOptions& options);
 
 }  // namespace lapidary

@@ -61,10 +61,7 @@ BatchOptions batch_options(const TrainOptions& o, const Ranks& ranks) {
 }
 
 Schedule schedule_of(const TrainOptions& o) {
-  const bool relora = o.method == TrainMethod::kRelora;
-  return Schedule({.kind = schedule_kind(!o.schedule.empty() ? o.schedule
-                                         : relora            ? "jagged"
-                                                             : "cosine"),
+  return Schedule({.kind = schedule_kind(schedule_name(o)),
                    .lr = o.learning_rate,
                    .steps = o.iterations,
                    .warmup_steps = o.warmup,

@@ -3,7 +3,6 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,11 +28,6 @@ class StagingTest : public testing::Test {
     staging.commit();
   }
 
-  std::string read(const char* name) {
-    std::ifstream file(target_ / name);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-
   ScratchFolder scratch_;
   fs::path target_ = scratch_.path() / "out";
 };
@@ -43,8 +37,7 @@ TEST_F(StagingTest, PutsAFileInPlaceOfAnother) {
     Staging staging(target_ / "", Staging::Kind::kFile);
     std::ofstream(staging.path()) << text;
     staging.commit();
-    std::ifstream file(target_);
-    EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), text);
+    EXPECT_EQ(scratch_.read("out"), text);
   }
   EXPECT_EQ(scratch_.names(), std::vector<std::string>{"out"});
 }
@@ -69,9 +62,10 @@ TEST_F(StagingTest, AKillLeavesWhatTheNextRemoves) {
   };
   for (int i = 0; i < 200; ++i) {
     child_killed_after(37 * i % 5000);
-    EXPECT_TRUE((read("a") == "old" || read("a") == "new") && read("a") == read("b"));
+    const std::string a = scratch_.read("out/a"), b = scratch_.read("out/b");
+    EXPECT_TRUE((a == "old" || a == "new") && a == b);
     ASSERT_NO_THROW(make("old")) << "after kill " << i;
-    ASSERT_EQ(read("a"), "old");
+    ASSERT_EQ(scratch_.read("out/a"), "old");
     ASSERT_EQ(scratch_.names(), std::vector<std::string>{"out"});
   }
 }
