@@ -39,7 +39,7 @@ T wait_for_change(const std::atomic<T>& value, T old) {
   return value.load(std::memory_order_acquire);
 }
 
-constexpr uint32_t kSharesPerThread = 8;
+constexpr uint32_t kMostShares = 16;  // of a thread's part, where shares are smallest
 
 }  // namespace
 
@@ -51,7 +51,7 @@ struct ThreadPool::State {
   std::mutex one_loop_at_a_time;
   std::atomic<uint64_t> ticket{kClosed};
   std::atomic<uint32_t> count{0};
-  std::atomic<uint32_t> share_size{0};
+  std::atomic<uint32_t> least_share{0};
   std::atomic<Share> share{nullptr};
   std::atomic<void*> context{nullptr};
   std::atomic<uint32_t> loop{0};  // its number; a change tells the workers to look
@@ -63,15 +63,19 @@ struct ThreadPool::State {
   static constexpr uint32_t kClosed = UINT32_MAX;
   static uint64_t make_ticket(uint32_t loop, uint32_t next) { return uint64_t{loop} << 32 | next; }
 
-  // Runs shares of loop `number` until none is left.
+  // Runs shares of loop `number` until none is left. A share is a thread's part of what is left
+  // (guided self-scheduling, Polychronopoulos and Kuck 1987): products read long runs of rows
+  // faster than short ones, and the small shares at the end make up for a thread that was slower.
   void take_shares(uint32_t number, int thread) {
     uint64_t mine = ticket.load(std::memory_order_acquire);
     while (mine >> 32 == number) {
       const auto first = static_cast<uint32_t>(mine);
       const uint32_t tasks = count.load(std::memory_order_acquire);
       if (first >= tasks) return;  // or closed
+      const uint32_t left = tasks - first;
       const uint32_t last =
-          first + std::min(tasks - first, share_size.load(std::memory_order_acquire));
+          first + std::min(left, std::max(least_share.load(std::memory_order_acquire),
+                                          left / (2 * static_cast<uint32_t>(used))));
       const Share run_share = share.load(std::memory_order_acquire);
       void* const argument = context.load(std::memory_order_acquire);
       if (!ticket.compare_exchange_weak(mine, make_ticket(number, last), std::memory_order_acq_rel,
@@ -105,8 +109,8 @@ struct ThreadPool::State {
     const uint32_t number = loop.load(std::memory_order_relaxed) + 1;
     ticket.store(make_ticket(number, kClosed), std::memory_order_relaxed);
     count.store(tasks, std::memory_order_release);
-    share_size.store(std::max(1u, tasks / (static_cast<uint32_t>(used) * kSharesPerThread)),
-                     std::memory_order_release);
+    least_share.store(std::max(1u, tasks / (static_cast<uint32_t>(used) * kMostShares)),
+                      std::memory_order_release);
     share.store(run_share, std::memory_order_release);
     context.store(argument, std::memory_order_release);
     done.store(0, std::memory_order_release);

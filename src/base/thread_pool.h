@@ -7,7 +7,7 @@
 
 namespace lapidary {
 
-// parallel_for hands a range of tasks out in contiguous shares, a few per thread, and returns when
+// parallel_for hands a range of tasks out in contiguous shares, large ones first, and returns when
 // all are done; the caller is one of the threads. Whoever is free takes the next share, and nobody
 // waits for a thread that has taken none: on a machine with other work, a core that is away costs
 // its share and not the loop. Threads that wait spin for some tens of microseconds, then sleep: a
