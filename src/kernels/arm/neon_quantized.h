@@ -43,6 +43,7 @@ struct UnitCodes {
 };
 
 struct Q {
+  static constexpr int kVectors = 1;
   static constexpr int kTokens = 4;  // x 16 rows: 16 sums, 4 codes, 4 activations
 
   static constexpr bool kOffsetsBytes = true;  // to signed ones, 128 less
@@ -134,9 +135,11 @@ struct Q {
     }
   }
 
-  template <int kBits, int kTokens>
-  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int count, const int8_t* codes,
-                                               I* dots, bool add) {
+  template <int kBits, int, int kTokens>
+  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int64_t, int count,
+                                               const int8_t* codes, I (*of_vectors)[kTokens],
+                                               bool add) {
+    I* dots = of_vectors[0];
     I sums[kTokens];
     for (int t = 0; t < kTokens; ++t) {
       const int32x4_t start =

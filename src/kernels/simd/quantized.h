@@ -19,11 +19,12 @@
 
 namespace lapidary::simd {
 
-constexpr int64_t kPanel = 64;                             // rows packed together
-constexpr int64_t kUnitBytes = 16 * kQuantUnit;            // a packed unit of 16 rows
-constexpr int64_t kBlockUnits = kQuantBlock / kQuantUnit;  // units of a block
-constexpr int64_t kPackedBytes = kPanel * kQuantBlock;     // of a panel's block
-constexpr int kRowTokens = 4;                              // that the first way takes at most
+constexpr int64_t kPanel = 64;                               // rows packed together
+constexpr int64_t kUnitBytes = 16 * kQuantUnit;              // a packed unit of 16 rows
+constexpr int64_t kBlockUnits = kQuantBlock / kQuantUnit;    // units of a block
+constexpr int64_t kPackedVector = kBlockUnits * kUnitBytes;  // of 16 rows of a block
+constexpr int64_t kPackedBytes = kPanel * kQuantBlock;       // of a panel's block
+constexpr int kRowTokens = 4;                                // that the first way takes at most
 
 // ---- rounding
 
@@ -79,11 +80,13 @@ struct FloatScales {
   [[gnu::always_inline]] F fold(F y, const I* dots, int64_t stride, int64_t groups,
                                 const float* sums, float step) const {
     F s = F::zero();
-    for (int64_t g = 0; g < groups; ++g) {
-      s = fma(F::load(scales + g * 16), F::from(dots[g * stride]), s);
-      s = fma(F::load(biases + g * 16), F::broadcast(sums[g]), s);
-    }
+    for (int64_t g = 0; g < groups; ++g) s = add(s, g, dots[g * stride], sums[g]);
     return fma(F::broadcast(step), s, y);
+  }
+  template <class F, class I>
+  [[gnu::always_inline]] F add(F s, int64_t g, I dot, float sum) const {
+    s = fma(F::load(scales + g * 16), F::from(dot), s);
+    return fma(F::load(biases + g * 16), F::broadcast(sum), s);
   }
 };
 
@@ -189,8 +192,7 @@ constexpr QuadOrder quad_order(int bits, int group) {
 // |                               | scales() and dots() where these are not asked for           |
 // | dots<tokens>(units, x, cell,  | of the block's groups, [tokens][groups]; the codes of the   |
 // |              dots)            | block's first token are `cell` further in those of x        |
-// | pack(units, packed)           | the block's units, as Q::pack_unit packs them; asks for the |
-// |                               | row's next block, or kPanel rows further for the first      |
+// | pack(units, packed)           | the block's units, as Q::pack_unit packs them               |
 
 constexpr int64_t affine_tile_floats(int64_t cols) {
   return 2 * 16 * (cols / 32);
@@ -205,10 +207,7 @@ class AffineTile {
   using Scales = FloatScales;
 
   AffineTile(const WeightMatrix& w, const int64_t* row, bool apart, float* scratch)
-      : group_(w.group),
-        row_bytes_(w.row_bytes()),
-        scales_(scratch),
-        biases_(scratch + 16 * w.row_groups()) {
+      : group_(w.group), scales_(scratch), biases_(scratch + 16 * w.row_groups()) {
     for (int r = 0; r < 16; ++r)
       data_[r] = reinterpret_cast<const uint8_t*>(w.data) + row[r] * w.row_bytes();
     table_bytes_ = w.row_groups() * size_of(w.dtype);
@@ -231,7 +230,7 @@ class AffineTile {
     const int64_t wanted = (b + 1) * block_tables_, end = wanted < 32 ? wanted : 32;
     for (int64_t t = b * block_tables_; t < end; ++t)
       for (int64_t at = table_bytes_ - 1; at >= 0; at -= 64)
-        __builtin_prefetch(tables_[t] + table_bytes_ + at);
+        __builtin_prefetch(tables_[t] + table_bytes_ + 64 + at);
   }
   Scales scales() const {
     const int64_t at = column_ / group_ * 16;
@@ -244,18 +243,11 @@ class AffineTile {
     block_dots<I, Q, kBits, kTokens>(data_, units, column_ * kBits / 8, x, group_, cell, dots);
   }
 
-  // The rows of a panel are many short pieces, too many streams for the hardware to foresee.
   void pack(int64_t units, uint8_t* packed) const {
     constexpr QuadOrder kOrders[2] = {quad_order(kBits, 32), quad_order(kBits, 64)};
-    constexpr int64_t kUnit = kQuantUnit * kBits / 8, kBlock = kQuantBlock * kBits / 8;
-    const int64_t begin = column_ * kBits / 8, after = begin + kBlock;
-    const int64_t next = after < row_bytes_ ? after : kPanel * row_bytes_;
-    for (int64_t u = 0; u < units; ++u) {
-      if (u * kUnit % 64 < kUnit)
-        for (const uint8_t* row : data_) __builtin_prefetch(row + next + u * kUnit);
-      Q::template pack_unit<kBits>(data_, begin + u * kUnit, kOrders[group_ == 32 ? 0 : 1],
-                                   packed + u * kUnitBytes);
-    }
+    for (int64_t u = 0; u < units; ++u)
+      Q::template pack_unit<kBits>(data_, (column_ + u * kQuantUnit) * kBits / 8,
+                                   kOrders[group_ == 32 ? 0 : 1], packed + u * kUnitBytes);
   }
 
  private:
@@ -280,7 +272,6 @@ class AffineTile {
   int64_t table_bytes_;          // of a row of them
   int64_t block_tables_;         // of tables_, whose next row a block asks for
   int group_;
-  int64_t row_bytes_;
   int64_t column_ = 0;
   float* scales_;
   float* biases_;
@@ -319,10 +310,6 @@ class BlockRows {
     constexpr QuadOrder kOrder = quad_order(8, kSizes.group);
     const uint8_t* rows[16];
     unpack(rows);
-    const int64_t after = first_ + kBlocks;
-    const int64_t next = after < row_blocks_ ? kBlocks : kPanel * row_blocks_ - first_;
-    for (int64_t at = 0; at < count_ * kSizes.bytes; at += 64)
-      for (const uint8_t* row : at_) __builtin_prefetch(row + next * kSizes.bytes + at);
     for (int64_t u = 0; u < units; ++u)
       Q::template pack_unit<8>(rows, u * kQuantUnit, kOrder, packed + u * kUnitBytes);
   }
@@ -473,45 +460,68 @@ void quantized_rows(const QuantizedMatmulArgs& a) {
 
 // ---- many tokens
 
-// Dots of a block's groups for 16 packed rows and kTokens tokens, [kQuantGroups][kTokens].
-template <class I, class Q, int kBits, int kTokens>
-[[gnu::always_inline]] inline void panel_dots(const uint8_t* packed, int64_t units, int group,
+// Dots of group g of a block for kVectors times 16 packed rows and kTokens tokens.
+template <class I, class Q, int kBits, int kVectors, int kTokens>
+[[gnu::always_inline]] inline void group_dots(const uint8_t* packed, int64_t g, int group,
                                               const int8_t* codes, I (*dots)[kTokens]) {
-  for (int64_t u = 0; u < units; ++u) {
-    const uint8_t* unit = packed + u * kUnitBytes;
-    const int8_t* x = codes + u * kQuantUnit;
-    if (group < 64) {
-      const int64_t groups = kQuantUnit / group;
-      for (int64_t g = 0; g < groups; ++g)
-        Q::template dot_quads<kBits, kTokens>(unit + g * group * 16, group / 4, x + g * group,
-                                              dots[u * groups + g], false);
-    } else if (group == 64) {
-      Q::template dot_quads<kBits, kTokens>(unit, 16, x, dots[u], false);
-    } else {
-      Q::template dot_quads<kBits, kTokens>(unit, 16, x, dots[u / 2], u % 2 == 1);
-    }
-  }
+  const auto quads = [&](int64_t first, int count, bool add) {
+    Q::template dot_quads<kBits, kVectors, kTokens>(packed + 64 * first, kPackedVector, count,
+                                                    codes + 4 * first, dots, add);
+  };
+  const int64_t first = g * group / 4;
+  if (group < 64) return quads(first, group / 4, false);
+  quads(first, 16, false);
+  if (group == 128) quads(first + 16, 16, true);
 }
 
-// One block of 16 packed rows for tokens t ... t + kTokens - 1, added to y (or put there, when it
-// is the first). `rows` < 16 at the end of a matrix.
-template <class F, class I, class Q, int kBits, int kTokens, class Scales>
+// One block of kVectors times 16 packed rows for tokens t ... t + kTokens - 1, added to y (or put
+// there, when it is the first). `rows` are fewer at the end of a matrix.
+template <class F, class I, class Q, int kBits, int kVectors, int kTokens, class Scales>
 [[gnu::noinline]] void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t,
-                                  const uint8_t* packed, Scales scales, int64_t n, int rows) {
+                                  const uint8_t* packed, const Scales* scales, int64_t n,
+                                  int64_t rows) {
   const QuantizedRows& x = *a.x;
   const int64_t begin = b * kQuantBlock, cell = b * x.tokens + t;
   const int64_t cols = x.cols - begin < kQuantBlock ? x.cols - begin : kQuantBlock;
   const int64_t groups = cols / x.group;
-  I dots[kQuantGroups][kTokens];
-  panel_dots<I, Q, kBits, kTokens>(packed, cols / kQuantUnit, x.group, x.codes + cell * kQuantBlock,
-                                   dots);
-  for (int i = 0; i < kTokens; ++i) {
-    float* out = a.y + (t + i) * a.weight->rows + n;
-    const F before = b == 0 ? F::zero() : load_piece<F>(out, rows);
-    store_piece(out,
-                scales.fold(before, &dots[0][i], kTokens, groups,
-                            x.sums + (cell + i) * kQuantGroups, x.steps[cell + i]),
-                rows);
+  const int8_t* codes = x.codes + cell * kQuantBlock;
+  const float* sums = x.sums + cell * kQuantGroups;
+  const auto finish = [&](int v, int i, auto&& add) {
+    float* out = a.y + (t + i) * a.weight->rows + n + 16 * v;
+    const int count = rows - 16 * v < 16 ? static_cast<int>(rows - 16 * v) : 16;
+    const F before = b == 0 ? F::zero() : load_piece<F>(out, count);
+    store_piece(out, add(before, x.steps[cell + i]), count);
+  };
+  if constexpr (std::is_same_v<Scales, FloatScales>) {  // group by group, in registers
+    F s[kVectors][kTokens];
+    const auto for_each_sum = [&](auto&& fn) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kTokens; ++i) fn(v, i);
+      }
+    };
+    for_each_sum([&](int v, int i) { s[v][i] = F::zero(); });
+    for (int64_t g = 0; g < groups; ++g) {
+      I dots[kVectors][kTokens];
+      group_dots<I, Q, kBits, kVectors, kTokens>(packed, g, x.group, codes, dots);
+      for_each_sum([&](int v, int i) {
+        s[v][i] = scales[v].add(s[v][i], g, dots[v][i], sums[i * kQuantGroups + g]);
+      });
+    }
+    for_each_sum([&](int v, int i) {
+      finish(v, i, [&](F y, float step) { return fma(F::broadcast(step), s[v][i], y); });
+    });
+  } else {
+    I dots[kQuantGroups][kVectors][kTokens];
+    for (int64_t g = 0; g < groups; ++g)
+      group_dots<I, Q, kBits, kVectors, kTokens>(packed, g, x.group, codes, dots[g]);
+    for (int v = 0; v < kVectors; ++v)
+      for (int i = 0; i < kTokens; ++i)
+        finish(v, i, [&](F y, float step) {
+          return scales[v].fold(y, &dots[0][v][i], kVectors * kTokens, groups,
+                                sums + i * kQuantGroups, step);
+        });
   }
 }
 
@@ -522,10 +532,14 @@ void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
   constexpr int kCodeBits = Q::kOffsetsBytes ? Tile::kPackedBits : Tile::kBits;
   constexpr int kBits = kCodeBits < 4 ? 4 : kCodeBits;
   const auto tile = [&]<int kTokens>(int64_t t) {
-    for (int64_t r = 0; r < rows; r += 16)
-      panel_tile<F, I, Q, kBits, kTokens>(a, b, t, packed + r / 16 * kBlockUnits * kUnitBytes,
-                                          scales[r / 16], n + r,
-                                          static_cast<int>(rows - r < 16 ? rows - r : 16));
+    int64_t r = 0;
+    const auto vectors = [&]<int kVectors>() {
+      panel_tile<F, I, Q, kBits, kVectors, kTokens>(a, b, t, packed + r / 16 * kPackedVector,
+                                                    scales + r / 16, n + r, rows - r);
+      r += 16 * kVectors;
+    };
+    while (rows - r > 16 * (Q::kVectors - 1)) vectors.template operator()<Q::kVectors>();
+    if (r < rows) vectors.template operator()<1>();
   };
   int64_t t = 0;
   for (; t + Q::kTokens <= a.x->tokens; t += Q::kTokens) tile.template operator()<Q::kTokens>(t);
@@ -540,12 +554,23 @@ void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
   }
 }
 
+// Asks for part `part` of `parts` of the kPanel rows from `row` on. A panel's pieces of rows are
+// too many streams for the hardware to foresee, but whole panels one after another are a single
+// one.
+[[gnu::always_inline]] inline void ask_for_rows(const WeightMatrix& w, int64_t row, int64_t part,
+                                                int64_t parts) {
+  const int64_t size = kPanel * w.row_bytes(), end = size * (part + 1) / parts;
+  const std::byte* rows = w.data + row * w.row_bytes();
+  for (int64_t at = size * part / parts; at < end; at += 64) __builtin_prefetch(rows + at);
+}
+
 template <class F, class I, class Q, class Tile>
 void quantized_panels(const QuantizedMatmulArgs& a) {
   const WeightMatrix& w = *a.weight;
   const int64_t floats = Tile::scratch_floats(w.cols);
   uint8_t* packed = reinterpret_cast<uint8_t*>(a.scratch + kPanel / 16 * floats);
   Q::begin();
+  ask_for_rows(w, a.first_row, 0, 1);  // the first panel
   for (int64_t n = a.first_row; n < a.last_row; n += kPanel) {
     const int64_t rows = a.last_row - n < kPanel ? a.last_row - n : kPanel;
     const auto make = [&](int64_t i) {
@@ -564,9 +589,10 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
       const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
       typename Tile::Scales scales[kPanel / 16];
       for (int64_t i = 0; 16 * i < rows; ++i) {
+        if (n + kPanel < a.last_row) ask_for_rows(w, n + kPanel, 4 * b + i, 4 * a.x->blocks());
         tiles[i].begin_block(b);
         scales[i] = tiles[i].scales();
-        tiles[i].pack(cols / kQuantUnit, packed + i * kBlockUnits * kUnitBytes);
+        tiles[i].pack(cols / kQuantUnit, packed + i * kPackedVector);
       }
       panel_block<F, I, Q, Tile>(a, b, packed, scales, n, rows);
     }

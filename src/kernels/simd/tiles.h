@@ -25,17 +25,18 @@ namespace lapidary::simd {
 
 template <class Base, class Tiles>
 struct TileQ : Base {
+  static constexpr int kVectors = 1;
   static constexpr int kTokens = 16;
 
   static void begin() { Tiles::configure(); }
   static void end() { Tiles::release(); }
 
   // dots: [kTokens] vectors of 16 sums, one after another in memory.
-  template <int kBits, int kCount, class I>
-  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int count, const int8_t* codes,
-                                               I* dots, bool add) {
+  template <int kBits, int, int kCount, class I>
+  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int64_t apart, int count,
+                                               const int8_t* codes, I (*dots)[kCount], bool add) {
     if (kCount != kTokens || count < 8) {  // a tile of so few quads is not worth its making
-      Base::template dot_quads<kBits, kCount>(unit, count, codes, dots, add);
+      Base::template dot_quads<kBits, 1, kCount>(unit, apart, count, codes, dots, add);
     } else {
       if (add)
         Tiles::load_sums(dots);

@@ -67,6 +67,7 @@ inline __m256i add_halves(__m256i a, __m256i b) {
 }
 
 struct Q {
+  static constexpr int kVectors = 1;
   static constexpr int kTokens = 4;  // x 16 rows: 8 sums of 16 bits, 2 codes, an activation
 
   static constexpr bool kOffsetsBytes = false;
@@ -140,9 +141,11 @@ struct Q {
     }
   }
 
-  template <int kBits, int kTokens>
-  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int count, const int8_t* codes,
-                                               I* dots, bool add) {
+  template <int kBits, int, int kTokens>
+  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int64_t, int count,
+                                               const int8_t* codes, I (*of_vectors)[kTokens],
+                                               bool add) {
+    I* dots = of_vectors[0];
     if (!add)
       for (int t = 0; t < kTokens; ++t) dots[t] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     if constexpr (kBits == 8) {

@@ -20,9 +20,12 @@ inline I operator+(I a, I b) {
 }
 
 struct Q {
-  static constexpr int kTokens = 12;  // x 16 rows: 12 sums and a register of codes
+  static constexpr int kVectors = 2;  // of 16 rows, x
+  static constexpr int kTokens = 6;   // 12 sums of bytes and as many of floats, and 3 of codes
 
   static constexpr bool kOffsetsBytes = false;
+  // Zen 5 does not foresee 16 streams of few tokens by itself.
+  static constexpr int64_t kAhead = 512;
 
   static void begin() {}
   static void end() {}
@@ -65,27 +68,36 @@ struct Q {
   template <int kBits>
   static void pack_unit(const uint8_t* const* rows, int64_t offset, const simd::QuadOrder& order,
                         uint8_t* out) {
+    if constexpr (kBits == 4) return pack_nibbles(rows, offset, order, out);
     __m512i v[16];
     for (int r = 0; r < 16; ++r) v[r] = unpack<kBits>(rows[r] + offset);
     transpose_16x16(v);
     for (int q = 0; q < 16; ++q) _mm512_storeu_si512(out + 64 * order.place[q], v[q]);
   }
 
-  template <int kBits, int kTokens>
-  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int count, const int8_t* codes,
-                                               I* dots, bool add) {
-    __m512i sums[kTokens];
-    for (int t = 0; t < kTokens; ++t) sums[t] = add ? dots[t].v : _mm512_setzero_si512();
-#pragma GCC unroll 2  // unrolled further, GCC 12 moves the sums to the stack
+  template <int kBits, int kVectors, int kTokens>
+  [[gnu::always_inline]] static void dot_quads(const uint8_t* unit, int64_t apart, int count,
+                                               const int8_t* codes, I (*dots)[kTokens], bool add) {
+    __m512i sums[kVectors][kTokens];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) sums[v][t] = add ? dots[v][t].v : _mm512_setzero_si512();
+#pragma GCC unroll 16
     for (int quad = 0; quad < count; ++quad) {
-      const __m512i w = _mm512_loadu_si512(unit + 64 * quad);
+      __m512i w[kVectors];
+      for (int v = 0; v < kVectors; ++v) w[v] = _mm512_loadu_si512(unit + v * apart + 64 * quad);
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
         const __m512i x = _mm512_set1_epi32(
             read_as<int32_t>(reinterpret_cast<const uint8_t*>(codes + t * kQuantBlock + 4 * quad)));
-        sums[t] = _mm512_dpbusd_epi32(sums[t], w, x);
+        for (int v = 0; v < kVectors; ++v) sums[v][t] = _mm512_dpbusd_epi32(sums[v][t], w[v], x);
       }
     }
-    for (int t = 0; t < kTokens; ++t) dots[t].v = sums[t];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) dots[v][t].v = sums[v][t];
   }
 
  private:
@@ -161,6 +173,7 @@ struct Q {
     __m512i dots[kTokens][16];
     for (int r = 0; r < 16; ++r) {
       const uint8_t* row = rows[r] + offset;
+      _mm_prefetch(row + kAhead, _MM_HINT_T0);
       if constexpr (kBits == 4) {
         const __m512i mask = _mm512_set1_epi8(15), bytes = _mm512_loadu_si512(row);
         const __m512i low = _mm512_and_si512(bytes, mask);
@@ -212,6 +225,36 @@ struct Q {
     const __m512i low = eight(four(v), four(v + 4)), high = eight(four(v + 8), four(v + 12));
     first = _mm512_shuffle_i32x4(low, high, _MM_SHUFFLE(2, 0, 2, 0));
     second = _mm512_shuffle_i32x4(low, high, _MM_SHUFFLE(3, 1, 3, 1));
+  }
+
+  // Of 4 bits, which are transposed as they lie, two to a byte, and then taken apart.
+  static void pack_nibbles(const uint8_t* const* rows, int64_t offset, const simd::QuadOrder& order,
+                           uint8_t* out) {
+    __m512i a[8], b[8];
+    for (int i = 0; i < 8; ++i) {  // rows 0-3 with 4-7, then 8-11 with 12-15
+      const int r = i % 4 + i / 4 * 8;
+      a[i] = join(load(rows[r] + offset), load(rows[r + 4] + offset));
+    }
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+      b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {  // a[i + c]: of 8 rows, column c of each 128-bit lane
+      a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+      a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+      a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+      a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+    }
+    const __m512i mask = _mm512_set1_epi8(15);
+    const auto put = [&](int column, __m512i codes) {
+      _mm512_storeu_si512(out + 64 * order.place[column], _mm512_and_si512(codes, mask));
+      _mm512_storeu_si512(out + 64 * order.place[8 + column],
+                          _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask));
+    };
+    for (int c = 0; c < 4; ++c) {
+      put(c, _mm512_shuffle_i32x4(a[c], a[4 + c], _MM_SHUFFLE(2, 0, 2, 0)));
+      put(4 + c, _mm512_shuffle_i32x4(a[c], a[4 + c], _MM_SHUFFLE(3, 1, 3, 1)));
+    }
   }
 
   // 16 rows of 16 32-bit values, in place.
