@@ -173,7 +173,7 @@ struct Q {
     __m512i dots[kTokens][16];
     for (int r = 0; r < 16; ++r) {
       const uint8_t* row = rows[r] + offset;
-      _mm_prefetch(row + kAhead, _MM_HINT_T0);
+      for (int64_t at = 0; at < 2 * kUnit; at += 64) _mm_prefetch(row + kAhead + at, _MM_HINT_T0);
       if constexpr (kBits == 4) {
         const __m512i mask = _mm512_set1_epi8(15), bytes = _mm512_loadu_si512(row);
         const __m512i low = _mm512_and_si512(bytes, mask);
