@@ -224,7 +224,7 @@ void setup(CLI::App& verb, Options& o) {
   know_choices(verb, o);
   add_threads(verb, o.train.threads, "General");
   choices(verb.add_option("--compute", o.compute,
-                          "fast: products of operands rounded to bf16 where the CPU has AMX "
+                          "fast: products of operands rounded to bf16 where those are faster "
                           "(default); exact: of f32 everywhere")
               ->envname("LAPIDARY_COMPUTE")
               ->group("General"),

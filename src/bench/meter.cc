@@ -107,7 +107,8 @@ Units units_of(std::string_view isa) {
   if (isa == "avx2")
     return {find_compute_probe("avx2 f32"), find_compute_probe("avx2 int8, 16-bit sums")};
   const ComputeProbe* avx512 = find_compute_probe("avx512 f32");
-  if (isa == "avx512") return {avx512, find_compute_probe("avx512 vnni int8")};
+  if (isa == "avx512")
+    return {avx512, find_compute_probe("avx512 vnni int8"), find_compute_probe("avx512 bf16")};
   if (isa == "amx") return {avx512, find_compute_probe("amx int8"), find_compute_probe("amx bf16")};
   if (isa == "neon") return {find_compute_probe("neon f32"), find_compute_probe("neon int8")};
   return {};

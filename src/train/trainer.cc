@@ -160,7 +160,8 @@ Operands operands_of(const TrainOptions& asked, const Kernels& kernels) {
         fmt::format("{}: the run was begun with operands of bf16, which the kernels in use, "
                     "{}, do not multiply",
                     asked.run.string(), kernels.isa),
-        "--compute exact goes on with f32; the CPUs that multiply bf16 have AMX");
+        "--compute exact goes on with f32; CPUs with AMX multiply bf16, and AMD's with "
+        "AVX512-BF16");
   return Operands::kBFloat16;
 }
 

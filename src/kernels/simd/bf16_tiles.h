@@ -1,5 +1,14 @@
-// Products of operands rounded to bf16, through a unit that multiplies tiles: what training spends
-// its time in where there is one. The layout of packed operands is kernels.h's.
+// Products of operands rounded to bf16: what training spends its time in where the hardware has
+// them. The layout of packed operands is kernels.h's.
+//
+// gemm_bf16() goes through blocks of kBf16Panel x kBf16Panel sums by a `Unit`: TileUnit below, or
+// x86/avx512_bf16.cc.
+//
+// | vocabulary                            | meaning                                            |
+// |---------------------------------------|----------------------------------------------------|
+// | configure(), release()                | around every use, on the thread that uses it       |
+// | block(a, b, depth, c, stride, add)    | a block's product, `depth` whole steps, to rows of |
+// |                                       | c that are `stride` floats apart, or added there   |
 //
 // `Tiles` holds 2 x 2 tiles of sums, kBf16Panel x kBf16Panel; x86/amx.h is the hardware,
 // Bf16TileModel below the same in plain C++, so that packing and indexing are tested everywhere.
@@ -31,33 +40,37 @@
 namespace lapidary::simd {
 
 template <class Tiles>
-void gemm_bf16_block(const BFloat16* a, const BFloat16* b, int64_t depth, float* c, int64_t stride,
-                     bool add) {
-  if (add)
-    Tiles::load(c, stride);
-  else
-    Tiles::zero();
-  for (int64_t k = 0; k < depth; k += kBf16Step)
-    Tiles::multiply(a + k * kBf16Panel, b + k * kBf16Panel);
-  Tiles::store(c, stride);
-}
+struct TileUnit {
+  static void configure() { Tiles::configure(); }
+  static void release() { Tiles::release(); }
+  static void block(const BFloat16* a, const BFloat16* b, int64_t depth, float* c, int64_t stride,
+                    bool add) {
+    if (add)
+      Tiles::load(c, stride);
+    else
+      Tiles::zero();
+    for (int64_t k = 0; k < depth; k += kBf16Step)
+      Tiles::multiply(a + k * kBf16Panel, b + k * kBf16Panel);
+    Tiles::store(c, stride);
+  }
+};
 
 // A block at the edge, by way of a whole one.
-template <class Tiles>
+template <class Unit>
 void gemm_bf16_edge(const BFloat16* a, const BFloat16* b, int64_t depth, float* c, int64_t stride,
                     bool add, int64_t rows, int64_t cols) {
   alignas(64) float block[kBf16Panel * kBf16Panel] = {};
   for (int64_t r = 0; add && r < rows; ++r)
     for (int64_t j = 0; j < cols; ++j) block[r * kBf16Panel + j] = c[r * stride + j];
-  gemm_bf16_block<Tiles>(a, b, depth, block, kBf16Panel, add);
+  Unit::block(a, b, depth, block, kBf16Panel, add);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = 0; j < cols; ++j) c[r * stride + j] = block[r * kBf16Panel + j];
 }
 
-template <class Tiles>
+template <class Unit>
 void gemm_bf16(const Bf16GemmArgs& g) {
   const int64_t depth = bf16_depth(g.depth);
-  Tiles::configure();
+  Unit::configure();
   for (int64_t j = 0; j < g.cols; j += kBf16Panel)
     for (int64_t i = 0; i < g.rows; i += kBf16Panel) {
       const BFloat16* a = g.a + i * depth;
@@ -66,11 +79,11 @@ void gemm_bf16(const Bf16GemmArgs& g) {
       const int64_t rows = g.rows - i < kBf16Panel ? g.rows - i : kBf16Panel;
       const int64_t cols = g.cols - j < kBf16Panel ? g.cols - j : kBf16Panel;
       if (rows == kBf16Panel && cols == kBf16Panel)
-        gemm_bf16_block<Tiles>(a, b, depth, c, g.stride, g.add);
+        Unit::block(a, b, depth, c, g.stride, g.add);
       else
-        gemm_bf16_edge<Tiles>(a, b, depth, c, g.stride, g.add, rows, cols);
+        gemm_bf16_edge<Unit>(a, b, depth, c, g.stride, g.add, rows, cols);
     }
-  Tiles::release();
+  Unit::release();
 }
 
 // The tile of rows (or columns) from `i` on, at k from `k` on.

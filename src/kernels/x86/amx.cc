@@ -19,7 +19,7 @@ void pack_bf16(const Bf16PackArgs& args) {
 }
 
 void gemm_bf16(const Bf16GemmArgs& args) {
-  simd::gemm_bf16<Bf16Tiles>(args);
+  simd::gemm_bf16<simd::TileUnit<Bf16Tiles>>(args);
 }
 
 }  // namespace lapidary::amx

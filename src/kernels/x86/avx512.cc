@@ -5,7 +5,7 @@
 
 namespace lapidary::avx512 {
 
-const Kernels& kernels() {
+const Kernels& without_bf16() {
   static constexpr Kernels table = simd::make_table<F, I, Q>("avx512");
   return table;
 }

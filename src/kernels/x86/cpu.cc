@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 #include <cstdint>
+#include <cstring>
 
 namespace lapidary::x86 {
 
@@ -38,6 +39,9 @@ Cpu detect() {
   c.amx_int8 = tiles && bit(edx, 25);
   c.amx_bf16 = tiles && bit(edx, 22);
   if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) c.avx512_bf16 = c.avx512 && bit(eax, 5);
+  uint32_t vendor[3] = {};
+  if (__get_cpuid(0, &eax, &vendor[0], &vendor[2], &vendor[1]) != 0)
+    c.fast_avx512_bf16 = c.avx512_bf16 && std::memcmp(vendor, "AuthenticAMD", sizeof vendor) == 0;
   return c;
 }
 

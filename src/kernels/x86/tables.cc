@@ -3,6 +3,22 @@
 
 #include "kernels/x86/cpu.h"
 
+namespace lapidary::avx512 {
+
+const Kernels& kernels() {
+  static const Kernels table = [] {
+    Kernels t = without_bf16();
+    if (x86::cpu().fast_avx512_bf16) {
+      t.pack_bf16 = pack_bf16;
+      t.gemm_bf16 = gemm_bf16;
+    }
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace lapidary::avx512
+
 namespace lapidary::amx {
 
 const Kernels& kernels() {
