@@ -39,7 +39,7 @@ T wait_for_change(const std::atomic<T>& value, T old) {
   return value.load(std::memory_order_acquire);
 }
 
-constexpr uint32_t kMostShares = 16;  // of a thread's part, where shares are smallest
+constexpr uint32_t kMostShares = 16;  // that a thread's part of a loop is divided into
 
 }  // namespace
 
@@ -63,9 +63,9 @@ struct ThreadPool::State {
   static constexpr uint32_t kClosed = UINT32_MAX;
   static uint64_t make_ticket(uint32_t loop, uint32_t next) { return uint64_t{loop} << 32 | next; }
 
-  // Runs shares of loop `number` until none is left. A share is a thread's part of what is left
-  // (guided self-scheduling, Polychronopoulos and Kuck 1987): products read long runs of rows
-  // faster than short ones, and the small shares at the end make up for a thread that was slower.
+  // Runs shares of loop `number` until none is left. A share is half a thread's part of what is
+  // left (after guided self-scheduling, Polychronopoulos and Kuck 1987): products read long runs of
+  // rows faster than short ones, and small shares at the end make up for a thread that was slower.
   void take_shares(uint32_t number, int thread) {
     uint64_t mine = ticket.load(std::memory_order_acquire);
     while (mine >> 32 == number) {
