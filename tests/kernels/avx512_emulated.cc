@@ -23,20 +23,15 @@ struct Bf16DotModel {
     for (int64_t i = 0; i < kBf16Panel; ++i)
       for (int64_t j = 0; j < kBf16Panel; ++j) {
         float& out = c[i * stride + j];
-        float sum = add ? flushed(out) : 0.0f;
+        float sum = add ? simd::flushed(out) : 0.0f;
         for (int64_t k = 0; k < depth; k += 2)
           for (const int64_t at : {k + 1, k}) {
             const float x = to_float(a[bf16_position(Bf16Operand::kRows, i, at)]);
             const float y = to_float(b[bf16_position(Bf16Operand::kCols, j, at)]);
-            sum = flushed(std::fma(flushed(x), flushed(y), sum));
+            sum = simd::flushed(std::fma(simd::flushed(x), simd::flushed(y), sum));
           }
         out = sum;
       }
-  }
-
- private:
-  static float flushed(float x) {
-    return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
   }
 };
 

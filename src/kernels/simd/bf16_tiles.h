@@ -123,6 +123,11 @@ void pack_bf16(const Bf16PackArgs& p) {
     pack_bf16_panels<Packer, Bf16Operand::kCols>(p);
 }
 
+// What the hardware takes a subnormal number for, and makes of one.
+static inline float flushed(float x) {
+  return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
+}
+
 // The definition of the vocabulary, in the order of Intel's manual for TDPBF16PS: the products of
 // even and of odd k are a chain of fused multiply-adds each, whose sum is added to c; subnormal
 // numbers count as 0, and become 0. Not for speed.
@@ -151,11 +156,6 @@ struct Bf16TileModel {
   }
   static void store(float* c, int64_t stride) {
     for (int64_t i = 0; i < kBf16Panel; ++i) std::memcpy(c + i * stride, sums[i], sizeof sums[i]);
-  }
-
- private:
-  static float flushed(float x) {
-    return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
   }
 };
 

@@ -19,12 +19,11 @@
 
 namespace lapidary::simd {
 
-constexpr int64_t kPanel = 64;                               // rows packed together
-constexpr int64_t kUnitBytes = 16 * kQuantUnit;              // a packed unit of 16 rows
-constexpr int64_t kBlockUnits = kQuantBlock / kQuantUnit;    // units of a block
-constexpr int64_t kPackedVector = kBlockUnits * kUnitBytes;  // of 16 rows of a block
-constexpr int64_t kPackedBytes = kPanel * kQuantBlock;       // of a panel's block
-constexpr int kRowTokens = 4;                                // that the first way takes at most
+constexpr int64_t kPanel = 64;                          // rows packed together
+constexpr int64_t kUnitBytes = 16 * kQuantUnit;         // a packed unit of 16 rows
+constexpr int64_t kPackedVector = 16 * kQuantBlock;     // of 16 rows of a block
+constexpr int64_t kPackedBytes = kPanel * kQuantBlock;  // of a panel's block
+constexpr int kRowTokens = 4;                           // that the first way takes at most
 
 // ---- rounding
 

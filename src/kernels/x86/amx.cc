@@ -4,7 +4,6 @@
 
 #include "kernels/simd/bf16_tiles.h"
 #include "kernels/simd/tiles.h"
-#include "kernels/x86/avx512_bf16.h"
 #include "kernels/x86/avx512_float.h"
 #include "kernels/x86/tables.h"
 
@@ -12,10 +11,6 @@ namespace lapidary::amx {
 
 void quantized_matmul(const QuantizedMatmulArgs& args) {
   simd::quantized_matmul<avx512::F, avx512::I, simd::TileQ<avx512::Q, Tiles>>(args);
-}
-
-void pack_bf16(const Bf16PackArgs& args) {
-  simd::pack_bf16<avx512::Bf16Packer>(args);
 }
 
 void gemm_bf16(const Bf16GemmArgs& args) {

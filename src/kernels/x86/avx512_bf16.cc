@@ -1,9 +1,8 @@
 // Products of bf16 by vdpbf16ps, which adds the product of the odd and then of the even value of a
 // pair to a sum in f32, each rounded: a sum is one chain over all k. As with the tiles of AMX,
 // subnormal numbers count as 0, and become 0.
-#include "kernels/x86/avx512_bf16.h"
-
 #include <cstring>
+#include <immintrin.h>
 
 #include "kernels/simd/bf16_tiles.h"
 #include "kernels/x86/tables.h"
@@ -55,10 +54,6 @@ struct Bf16Dots {
 };
 
 }  // namespace
-
-void pack_bf16(const Bf16PackArgs& args) {
-  simd::pack_bf16<Bf16Packer>(args);
-}
 
 void gemm_bf16(const Bf16GemmArgs& args) {
   simd::gemm_bf16<Bf16Dots>(args);

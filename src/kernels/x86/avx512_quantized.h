@@ -24,7 +24,7 @@ struct Q {
   static constexpr int kTokens = 6;   // 12 sums of bytes and as many of floats, and 3 of codes
 
   static constexpr bool kOffsetsBytes = false;
-  // Zen 5 does not foresee 16 streams of few tokens by itself.
+  // Bytes of a row that few tokens ask for ahead: Zen 5 does not foresee 16 streams by itself.
   static constexpr int64_t kAhead = 512;
 
   static void begin() {}

@@ -27,7 +27,7 @@ const Kernels& kernels() {
     t.isa = "amx";
     t.quantized_matmul = quantized_matmul;
     if (x86::cpu().amx_bf16) {
-      t.pack_bf16 = pack_bf16;
+      t.pack_bf16 = avx512::pack_bf16;
       t.gemm_bf16 = gemm_bf16;
     }
     return t;
