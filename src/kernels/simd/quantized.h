@@ -459,6 +459,39 @@ void quantized_rows(const QuantizedMatmulArgs& a) {
 
 // ---- many tokens
 
+// Lines of memory to ask for ahead. A panel's pieces of rows are too many streams for the hardware
+// to foresee, but whole panels one after another are a single one; and all its lines at once would
+// hold up the loads of what is multiplied meanwhile. (Inlined: to GCC a function that only asks is
+// one that does nothing, whose calls it leaves out.)
+struct Lines {
+  static constexpr int64_t kBytes = 64;
+  const std::byte* data = nullptr;
+  int64_t count = 0;
+
+  [[gnu::always_inline]] Lines part(int64_t index, int64_t parts) const {
+    const int64_t begin = count * index / parts;
+    return {data + kBytes * begin, count * (index + 1) / parts - begin};
+  }
+  [[gnu::always_inline]] void ask() const {
+    for (int64_t i = 0; i < count; ++i) __builtin_prefetch(data + kBytes * i);
+  }
+};
+
+// What is read of the kPanel rows from `row` on.
+struct PanelLines {
+  Lines codes, scales, biases;
+
+  [[gnu::always_inline]] PanelLines(const WeightMatrix& w, int64_t row) {
+    const auto lines = [&](const std::byte* rows, int64_t bytes) {
+      return Lines{rows + row * bytes, kPanel * bytes / Lines::kBytes};
+    };
+    codes = lines(w.data, w.row_bytes());
+    if (!w.affine()) return;
+    scales = lines(w.scales, w.row_groups() * size_of(w.dtype));
+    biases = lines(w.biases, w.row_groups() * size_of(w.dtype));
+  }
+};
+
 // Dots of group g of a block for kVectors times 16 packed rows and kTokens tokens.
 template <class I, class Q, int kBits, int kVectors, int kTokens>
 [[gnu::always_inline]] inline void group_dots(const uint8_t* packed, int64_t g, int group,
@@ -474,11 +507,12 @@ template <class I, class Q, int kBits, int kVectors, int kTokens>
 }
 
 // One block of kVectors times 16 packed rows for tokens t ... t + kTokens - 1, added to y (or put
-// there, when it is the first). `rows` are fewer at the end of a matrix.
+// there, when it is the first). `rows` are fewer at the end of a matrix; `next` is asked for
+// meanwhile.
 template <class F, class I, class Q, int kBits, int kVectors, int kTokens, class Scales>
 [[gnu::noinline]] void panel_tile(const QuantizedMatmulArgs& a, int64_t b, int64_t t,
                                   const uint8_t* packed, const Scales* scales, int64_t n,
-                                  int64_t rows) {
+                                  int64_t rows, Lines next) {
   const QuantizedRows& x = *a.x;
   const int64_t begin = b * kQuantBlock, cell = b * x.tokens + t;
   const int64_t cols = x.cols - begin < kQuantBlock ? x.cols - begin : kQuantBlock;
@@ -502,6 +536,7 @@ template <class F, class I, class Q, int kBits, int kVectors, int kTokens, class
     };
     for_each_sum([&](int v, int i) { s[v][i] = F::zero(); });
     for (int64_t g = 0; g < groups; ++g) {
+      next.part(g, groups).ask();
       I dots[kVectors][kTokens];
       group_dots<I, Q, kBits, kVectors, kTokens>(packed, g, x.group, codes, dots);
       for_each_sum([&](int v, int i) {
@@ -512,6 +547,7 @@ template <class F, class I, class Q, int kBits, int kVectors, int kTokens, class
       finish(v, i, [&](F y, float step) { return fma(F::broadcast(step), s[v][i], y); });
     });
   } else {
+    next.ask();
     I dots[kQuantGroups][kVectors][kTokens];
     for (int64_t g = 0; g < groups; ++g)
       group_dots<I, Q, kBits, kVectors, kTokens>(packed, g, x.group, codes, dots[g]);
@@ -526,15 +562,20 @@ template <class F, class I, class Q, int kBits, int kVectors, int kTokens, class
 
 template <class F, class I, class Q, class Tile>
 void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
-                 const typename Tile::Scales* scales, int64_t n, int64_t rows) {
+                 const typename Tile::Scales* scales, int64_t n, int64_t rows, Lines next) {
   // Packed codes are bytes, so that one function serves all codes of up to 4 bits, of any format.
   constexpr int kCodeBits = Q::kOffsetsBytes ? Tile::kPackedBits : Tile::kBits;
   constexpr int kBits = kCodeBits < 4 ? 4 : kCodeBits;
+  // The first tiles, of up to two pieces of tokens, ask for what is next.
+  const int64_t pieces = a.x->tokens > Q::kTokens ? 2 : 1;
+  const int64_t asking = pieces * kPanel / (16 * Q::kVectors);
+  int64_t done = 0;
   const auto tile = [&]<int kTokens>(int64_t t) {
     int64_t r = 0;
     const auto vectors = [&]<int kVectors>() {
+      const Lines share = done < asking ? next.part(done++, asking) : Lines{};
       panel_tile<F, I, Q, kBits, kVectors, kTokens>(a, b, t, packed + r / 16 * kPackedVector,
-                                                    scales + r / 16, n + r, rows - r);
+                                                    scales + r / 16, n + r, rows - r, share);
       r += 16 * kVectors;
     };
     while (rows - r > 16 * (Q::kVectors - 1)) vectors.template operator()<Q::kVectors>();
@@ -553,23 +594,15 @@ void panel_block(const QuantizedMatmulArgs& a, int64_t b, const uint8_t* packed,
   }
 }
 
-// Asks for part `part` of `parts` of the kPanel rows from `row` on. A panel's pieces of rows are
-// too many streams for the hardware to foresee, but whole panels one after another are a single
-// one.
-[[gnu::always_inline]] inline void ask_for_rows(const WeightMatrix& w, int64_t row, int64_t part,
-                                                int64_t parts) {
-  const int64_t size = kPanel * w.row_bytes(), end = size * (part + 1) / parts;
-  const std::byte* rows = w.data + row * w.row_bytes();
-  for (int64_t at = size * part / parts; at < end; at += 64) __builtin_prefetch(rows + at);
-}
-
 template <class F, class I, class Q, class Tile>
 void quantized_panels(const QuantizedMatmulArgs& a) {
   const WeightMatrix& w = *a.weight;
   const int64_t floats = Tile::scratch_floats(w.cols);
   uint8_t* packed = reinterpret_cast<uint8_t*>(a.scratch + kPanel / 16 * floats);
   Q::begin();
-  ask_for_rows(w, a.first_row, 0, 1);  // the first panel
+  const PanelLines first_panel(w, a.first_row);
+  for (const Lines& lines : {first_panel.scales, first_panel.biases, first_panel.codes})
+    lines.ask();
   for (int64_t n = a.first_row; n < a.last_row; n += kPanel) {
     const int64_t rows = a.last_row - n < kPanel ? a.last_row - n : kPanel;
     const auto make = [&](int64_t i) {
@@ -583,17 +616,22 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
     const Tile first = make(0);  // also where a short panel has none: making one gathers scales
     const auto made = [&](int64_t i) { return 16 * i < rows ? make(i) : first; };
     Tile tiles[kPanel / 16] = {first, made(1), made(2), made(3)};
-    for (int64_t b = 0; b < a.x->blocks(); ++b) {
+    const PanelLines next(w, n + kPanel);
+    const int64_t blocks = a.x->blocks();
+    for (int64_t b = 0; b < blocks; ++b) {
       const int64_t begin = b * kQuantBlock;
       const int64_t cols = w.cols - begin < kQuantBlock ? w.cols - begin : kQuantBlock;
+      const bool more = n + kPanel < a.last_row;
+      if (more) next.scales.part(b, blocks).ask();
+      if (more) next.biases.part(b, blocks).ask();
       typename Tile::Scales scales[kPanel / 16];
       for (int64_t i = 0; 16 * i < rows; ++i) {
-        if (n + kPanel < a.last_row) ask_for_rows(w, n + kPanel, 4 * b + i, 4 * a.x->blocks());
         tiles[i].begin_block(b);
         scales[i] = tiles[i].scales();
         tiles[i].pack(cols / kQuantUnit, packed + i * kPackedVector);
       }
-      panel_block<F, I, Q, Tile>(a, b, packed, scales, n, rows);
+      panel_block<F, I, Q, Tile>(a, b, packed, scales, n, rows,
+                                 more ? next.codes.part(b, blocks) : Lines{});
     }
   }
   Q::end();
