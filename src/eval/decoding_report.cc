@@ -50,7 +50,8 @@ Json decoding_record(const BenchHost& host, const BenchedModel& model, const Dec
   const bool guesses = r.decode.mode == DecodeMode::kNgram || r.decode.mode == DecodeMode::kDraft;
   const SetBlockOptions& b = r.decode.set_block;
   Json record = host_record(host);
-  record.update({{"model_filename", model.filename},
+  record.update({{"isa", model.isa},
+                 {"model_filename", model.filename},
                  {"model_type", model.type},
                  {"compute", model.compute},
                  {"decode", name_of(r.decode.mode)},
