@@ -481,14 +481,16 @@ struct Lines {
 struct PanelLines {
   Lines codes, scales, biases;
 
-  [[gnu::always_inline]] PanelLines(const WeightMatrix& w, int64_t row) {
-    const auto lines = [&](const std::byte* rows, int64_t bytes) {
-      return Lines{rows + row * bytes, kPanel * bytes / Lines::kBytes};
-    };
-    codes = lines(w.data, w.row_bytes());
+  [[gnu::always_inline]] PanelLines(const WeightMatrix& w, int64_t row)
+      : codes(lines(w.data, row, w.row_bytes())) {
     if (!w.affine()) return;
-    scales = lines(w.scales, w.row_groups() * size_of(w.dtype));
-    biases = lines(w.biases, w.row_groups() * size_of(w.dtype));
+    scales = lines(w.scales, row, w.row_groups() * size_of(w.dtype));
+    biases = lines(w.biases, row, w.row_groups() * size_of(w.dtype));
+  }
+
+ private:
+  [[gnu::always_inline]] static Lines lines(const std::byte* rows, int64_t row, int64_t bytes) {
+    return {rows + row * bytes, kPanel * bytes / Lines::kBytes};
   }
 };
 
@@ -601,8 +603,9 @@ void quantized_panels(const QuantizedMatmulArgs& a) {
   uint8_t* packed = reinterpret_cast<uint8_t*>(a.scratch + kPanel / 16 * floats);
   Q::begin();
   const PanelLines first_panel(w, a.first_row);
-  for (const Lines& lines : {first_panel.scales, first_panel.biases, first_panel.codes})
-    lines.ask();
+  first_panel.scales.ask();
+  first_panel.biases.ask();
+  first_panel.codes.ask();
   for (int64_t n = a.first_row; n < a.last_row; n += kPanel) {
     const int64_t rows = a.last_row - n < kPanel ? a.last_row - n : kPanel;
     const auto make = [&](int64_t i) {
