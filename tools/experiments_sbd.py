@@ -2,7 +2,8 @@
 """What Set Block Decoding brings, measured: docs/experiments/set_block.md and its figures, with lapidary alone.
 
 The built-in model learns tasks with one right answer, and a play, once by the ordinary objective and once by that of set
-blocks, from the same data in as many steps. Then each way of decoding answers prompts that were not learnt.
+blocks, from the same data in as many steps. Then each way of decoding answers prompts that were not learnt. A larger
+model, whose weights do not fit a cache, learns the tasks from random weights.
 """
 
 import argparse
@@ -26,8 +27,12 @@ ASKED = 40  # of each, to answer
 LEARNT = 8  # tokens of a block, at most
 BLOCKS = (4, 8)
 GAMMAS = (0, 0.0001, 0.001, 0.01, 0.1, "inf")
-BY_TASK = {"blocks": (4, 8), "gammas": (0.001, 0.01, 0.1)}  # what each task is asked with by itself
+BY_TASK = {"blocks": (4, 8), "gammas": (0.001, 0.01, 0.1)}  # what each task by itself and the larger model are asked with
 PLAY_SHARE = 6  # the play, whose loss settles sooner, has a sixth of the steps
+LARGER_SHARE = 5  # and the larger model a fifth
+LARGER_ASKED = 100  # of the prompts
+LARGER = {"layers": 10, "hidden": 512, "ffn": 2048, "heads": 4, "kv-heads": 2, "head-dim": 128, "vocab": 4096}
+KINDS = ("bf16", "4 bits")  # of weights
 SHAPE = "gemma-3-1b"
 SHAPE_BLOCKS = (4, 8, 16)
 CAREFUL = 0.001  # the gamma whose passes are put on a real shape
@@ -50,7 +55,7 @@ class Lab:
             raise RuntimeError(f"{' '.join(command)}\n{done.stderr.strip()}")
         return json.loads(done.stdout) if done.stdout else None
 
-    def train(self, name: str, data: Path, method: str, rate: float, steps: int):
+    def train(self, name: str, data: Path, method: str, rate: float, steps: int, start=()):
         """The model's folder and the last step's figures. A run that is there goes on, or is taken as it is."""
         run = self.work / name
         began = time.time()
@@ -58,7 +63,7 @@ class Lab:
             "train", "--data", data, "-o", run, "--method", method, "--iters", steps, "--batch-size", BATCH,
             "--micro-batch", BATCH, "--sequence-length", ROW, "--optimizer", "muon", "--lr", rate, "--warmup", 50,
             "--beta2", 0.98, "--long-documents", "split", "--save-every", 200, "--json", "-q",
-            *(("--block-max", LEARNT) if method == "sbd" else ()), *(["--resume"] if run.exists() else []),
+            *(("--block-max", LEARNT) if method == "sbd" else ()), *start, *(["--resume"] if run.exists() else []),
         )  # fmt: skip
         print(f"{name}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
         last = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
@@ -77,7 +82,7 @@ class Lab:
         )  # fmt: skip
         for r in ways_taken:
             r["model_filename"] = str(Path(r["model_filename"]).relative_to(self.work))
-        self.cpu = ways_taken[0]["cpu_info"]
+        self.cpu = f"{ways_taken[0]['cpu_info']} ({ways_taken[0]['isa']})"
         return [{key: r[key] for key in KEPT if key in r} for r in ways_taken]
 
     def both(self, plain, sbd, prompts: Path, *options, **sizes):
@@ -91,7 +96,8 @@ def write_lines(file: Path, rows):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def tasks(lab: Lab, _):
+def task_data(lab: Lab):
+    """A folder to learn from, what is asked, and the file of it."""
     data = lab.work / "tasks"
     data.mkdir(parents=True, exist_ok=True)
     asked = examples(ASKED, seed=1)
@@ -100,12 +106,29 @@ def tasks(lab: Lab, _):
     pairs = [{"prompt": e["prompt"], "completion": e["completion"]} for e in learnt]
     write_lines(data / "valid.jsonl", pairs[:200])
     write_lines(data / "train.jsonl", pairs[200:])
-    plain, plain_said = lab.train("tasks-plain", data, "full", 2e-3, lab.steps)
-    sbd, sbd_said = lab.train("tasks-sbd", data, "sbd", 2e-3, lab.steps)
     file = lab.work / "ask-all.jsonl"
     write_lines(file, asked)
-    rows = {"loss": losses(plain_said, sbd_said), "bf16": lab.both(plain, sbd, file, "--chat")}
-    rows["4 bits"] = lab.both(lab.convert(plain, 4), lab.convert(sbd, 4), file, "--chat")
+    return data, asked, file
+
+
+def learn_tasks(lab: Lab, name: str, data: Path, steps: int, start=()):
+    """The models that learnt by either objective, and what is said of them."""
+    plain, plain_said = lab.train(f"{name}-plain", data, "full", 2e-3, steps, start)
+    sbd, sbd_said = lab.train(f"{name}-sbd", data, "sbd", 2e-3, steps, start)
+    return plain, sbd, {"steps": steps, "loss": losses(plain_said, sbd_said)}
+
+
+def ask_both_kinds(lab: Lab, plain: Path, sbd: Path, file: Path, *options, **sizes):
+    return {
+        "bf16": lab.both(plain, sbd, file, "--chat", *options, **sizes),
+        "4 bits": lab.both(lab.convert(plain, 4), lab.convert(sbd, 4), file, "--chat", *options, **sizes),
+    }
+
+
+def tasks(lab: Lab, _):
+    data, asked, file = task_data(lab)
+    plain, sbd, rows = learn_tasks(lab, "tasks", data, lab.steps)
+    rows |= ask_both_kinds(lab, plain, sbd, file)
     rows["tasks"] = {}
     for name in TASKS:
         one = lab.work / f"ask-{name}.jsonl"
@@ -114,6 +137,24 @@ def tasks(lab: Lab, _):
     # What blocks do to a model that never learnt to fill them in.
     rows["untrained"] = lab.decode(plain, file, ("set-block", "block-draft"), "--chat", "-r", 1, "--limit", 50, "--mask-token", "<mask>")
     return rows
+
+
+def larger(lab: Lab, _):
+    """A model that a pass reads from memory, as it does a real one, and that learnt what it is asked."""
+    data, _, file = task_data(lab)
+    start = lab.work / "larger-start"
+    if not start.exists():
+        sizes = [a for size, value in LARGER.items() for a in (f"--{size}", value)]
+        lab.run("synth", "--preset", "gemma-3-270m", *sizes, "--seed", 1, "-o", start, "-q")
+        copy_tokenizer(start)
+    plain, sbd, rows = learn_tasks(lab, "larger", data, lab.steps // LARGER_SHARE, ("-m", start))
+    rows |= ask_both_kinds(lab, plain, sbd, file, "--limit", LARGER_ASKED, **BY_TASK)
+    return rows | {"bytes": (start / "model.safetensors").stat().st_size}
+
+
+def copy_tokenizer(model: Path):
+    for file in (ROOT / "models/tiny").glob("tokenizer*"):
+        shutil.copy(file, model)
 
 
 def play(lab: Lab, corpus: Path):
@@ -138,8 +179,7 @@ def shape(lab: Lab, _):
         model = lab.work / f"{SHAPE}-{kind.replace(' ', '-')}"
         if not model.exists():
             lab.run("synth", "--preset", SHAPE, "-o", model, *options, "-q")
-            for file in (ROOT / "models/tiny").glob("tokenizer*.json"):  # its prompts; the logits are the shape's
-                shutil.copy(file, model)
+            copy_tokenizer(model)  # its prompts; the logits are the shape's
         rows[kind] = lab.decode(model, lab.work / "ask-all.jsonl", ("set-block",), "--limit", 2, "-n", 48, "-r", 2,
                                 "--mask-token", "<mask>", blocks=SHAPE_BLOCKS, gammas=(0, "inf"))  # fmt: skip
     return rows
@@ -204,7 +244,8 @@ def best_text(results):
 def shape_table(results, tasks):
     """The wall clock of a real shape at the passes that blocks of the trained model took: (first + (l - 1) later) / k."""
     rows = []
-    for kind, ways in results.items():
+    for kind in KINDS:
+        ways = results[kind]
         plain = 1 / ways[0]["tokens_per_second"]
         for block in SHAPE_BLOCKS:
             seconds = {r["gamma"]: block / r["tokens_per_second"] for r in ways[1:] if r["block"] == block}
@@ -227,33 +268,40 @@ def loss_text(loss):
     )
 
 
+def both_kinds(t):
+    yield loss_text(t["loss"])
+    for kind in KINDS:
+        yield f"### Weights in {kind}\n\n{best_text(t[kind])}{decoding_table(t[kind])}\n"
+
+
 def document(results):
     parts = [
         "# Set Block Decoding, measured\n\n"
         "`make experiments-sbd CORPUS=tinyshakespeare.txt` made this page and set_block.json beside it. What it means is in\n"
         "[decoding.md](../decoding.md).\n\n"
-        f"The built-in model learns by the ordinary objective and by that of set blocks, in steps of {BATCH} x {ROW} tokens\n"
-        f"by Muon, and in blocks of 2 to {LEARNT} tokens. Passes are those after the prompt's; `fewer` and `faster` are over\n"
-        "ordinary decoding of the same model, in turns with it. Temperature 0; one run of training each; speeds are medians of\n"
-        f"three rounds, on {results['cpu']}.\n\n"
+        f"A model learns by the ordinary objective and by that of set blocks, in steps of {BATCH} x {ROW} tokens by Muon, and\n"
+        f"in blocks of 2 to {LEARNT} tokens. Passes are those after the prompt's; `fewer` and `faster` are over ordinary decoding\n"
+        "of the same model, in turns with it. Temperature 0; one run of training each; speeds are medians of three rounds.\n\n"
     ]  # fmt: skip
     if "tasks" in results:
         t = results["tasks"]
-        parts += [f"## Tasks with one right answer\n\n{results['steps']} steps; {ASKED} prompts of each of {', '.join(TASKS)}.\n\n",
-                  loss_text(t["loss"])]  # fmt: skip
-        for kind in ("bf16", "4 bits"):
-            parts += [f"### Weights in {kind}\n\n", best_text(t[kind]), decoding_table(t[kind]), "\n"]
+        parts += [f"## Tasks with one right answer\n\nThe built-in model, {t['steps']} steps; {ASKED} prompts of each of {', '.join(TASKS)};\n"
+                  f"on {t['cpu']}.\n\n", *both_kinds(t)]  # fmt: skip
         for name, rows in t["tasks"].items():
             parts += [f"### {name}, bf16\n\n", decoding_table(rows), "\n"]
         parts += ["## Blocks without training for them\n\nThe plain model, 50 prompts.\n\n",
                   decoding_table({"plain": t["untrained"]})]  # fmt: skip
+    if "larger" in results:
+        t = results["larger"]
+        parts += [f"\n## A model that does not fit a cache\n\nThe same tasks, learnt from random weights in {t['steps']} steps by a model of {LARGER['layers']} layers that\n"
+                  f"are {LARGER['hidden']} wide, {t['bytes'] / 1e6:.0f} MB in bf16; {LARGER_ASKED} of the prompts; on {t['cpu']}.\n\n", *both_kinds(t)]  # fmt: skip
     if "shape" in results:
-        parts += [f"\n## On a real shape\n\n{SHAPE} with random weights, whose passes were timed: one that decides a whole block, and each that\n"
+        parts += [f"\n## On a real shape\n\n{SHAPE} with random weights, on {results['shape']['cpu']}, whose passes were timed: one that decides a whole block, and each that\n"
                   f"follows where one does not. The passes that a block of the trained model took at gamma {CAREFUL} then say what the same\n"
                   "blocks would bring there.\n\n", shape_table(results["shape"], results["tasks"])]  # fmt: skip
     if "play" in results:
         p = results["play"]
-        parts += [f"\n## A play\n\n{p['steps']} steps; 96 tokens after the beginnings of 20 speeches.\n\n", loss_text(p["loss"]),
+        parts += [f"\n## A play\n\nThe built-in model, {p['steps']} steps; 96 tokens after the beginnings of 20 speeches; on {p['cpu']}.\n\n", loss_text(p["loss"]),
                   decoding_table({"plain": p["plain"], "sbd": p["sbd"]})]  # fmt: skip
     return "".join(parts)
 
@@ -265,17 +313,17 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "build/experiments-sbd", help="where runs go meanwhile")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/experiments", help="set_block.md and set_block.json")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--only", action="append", choices=("tasks", "shape", "play"), help="one of them; may be repeated")
+    parser.add_argument("--only", action="append", choices=("tasks", "larger", "shape", "play"), help="one of them; may be repeated")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     lab = Lab(args)
     file = args.out / "set_block.json"
     results = json.loads(file.read_text()) if file.exists() else {}
-    parts = {"tasks": tasks, "shape": shape, "play": play}
+    parts = {"tasks": tasks, "larger": larger, "shape": shape, "play": play}
     for name in args.only or parts:
-        results[name] = parts[name](lab, args.corpus)
-        results.update(steps=args.steps, cpu=lab.cpu)
+        results[name] = parts[name](lab, args.corpus) | {"cpu": lab.cpu}
+        results["steps"] = args.steps
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (args.out / "set_block.md").write_text(document(results), encoding="utf-8")
 
