@@ -191,31 +191,78 @@ void Study::fill(LayerStudy& result) const {
   }
 }
 
-// A row of logits with its softmax, in f32; sums over it are in double.
+using LogitSlice = Eigen::Map<const Eigen::ArrayXf>;
+// Logits of a slice, with what is computed of them, stay in a core's first cache. Sums over a slice
+// are in f32, those over slices in double.
+constexpr Eigen::Index kLensSlice = 1024;
+
+// fn(first, slice) for the slices of a row of logits, in order.
+template <class Fn>
+void for_each_slice(std::span<const float> row, Fn&& fn) {
+  for (Eigen::Index i = 0; i < std::ssize(row); i += kLensSlice)
+    fn(i, LogitSlice(row.data() + i, std::min(kLensSlice, std::ssize(row) - i)));
+}
+
+// What the model itself predicts at a position.
 struct Prediction {
-  Eigen::ArrayXf logits, p;
-  double log_sum = 0;
+  Eigen::ArrayXf p;
+  double negative_entropy = 0;  // sum of p ln p
+  Eigen::Index top = 0;         // the likeliest token
 
   // Uses the memory that it has.
   void read(std::span<const float> row) {
-    logits = Eigen::Map<const Eigen::ArrayXf>(row.data(), std::ssize(row));
+    const LogitSlice logits(row.data(), std::ssize(row));
+    logits.maxCoeff(&top);
     p = logits;
-    log_sum = best_kernels().softmax(p.data(), p.size());
+    const double log_sum = best_kernels().softmax(p.data(), p.size());
+    negative_entropy = mean_of(row) - log_sum;
   }
-  double entropy() const { return log_sum - (p * logits).cast<double>().sum(); }
-  // Sum of p ln(p / q).
-  double divergence(const Prediction& q) const {
-    const double sum = (p * (logits - q.logits)).cast<double>().sum();
-    return std::max(0.0, sum - (log_sum - q.log_sum));
+  // Sum of p times another row's logits.
+  double mean_of(std::span<const float> row) const {
+    double sum = 0;
+    for_each_slice(row, [&](Eigen::Index i, const LogitSlice& logits) {
+      sum += double{(p.segment(i, logits.size()) * logits).sum()};
+    });
+    return sum;
   }
-  // How many tokens are likelier than this one.
-  int above(Eigen::Index token) const { return (logits > logits[token]).cast<int>().sum(); }
 };
 
 // Of one position.
 struct LensRow {
   double entropy, kl, nll, rank, same;
 };
+
+// Of a row of logits that a layer's stream gives, megabytes that are read once.
+LensRow compare(const Prediction& final, std::span<const float> row, Token target) {
+  const float target_logit = row[static_cast<size_t>(target)];
+  const float final_choice = row[static_cast<size_t>(final.top)];
+  Eigen::Array<float, kLensSlice, 1> p;
+  std::vector<double> log_sums, means;  // by slice, of its softmax: ln of the sum, mean logit
+  double final_mean = 0;                // sum of the model's own p times the logits
+  double likelier = 0;                  // tokens, than the target
+  bool same = true;
+  for_each_slice(row, [&](Eigen::Index i, const LogitSlice& logits) {
+    const Eigen::Index n = logits.size();
+    p.head(n) = logits;
+    log_sums.push_back(best_kernels().softmax(p.data(), n));
+    means.push_back(double{(p.head(n) * logits).sum()});
+    final_mean += double{(final.p.segment(i, n) * logits).sum()};
+    likelier += static_cast<double>(
+        std::count_if(logits.data(), logits.data() + n, [&](float x) { return x > target_logit; }));
+    same = same && logits.maxCoeff() <= final_choice;
+  });
+  using Doubles = Eigen::Map<const Eigen::ArrayXd>;
+  const Doubles of_slices(log_sums.data(), std::ssize(log_sums));
+  const double highest = of_slices.maxCoeff();
+  const Eigen::ArrayXd shares = (of_slices - highest).exp();
+  const double log_sum = highest + std::log(shares.sum());
+  const double mean = (shares * Doubles(means.data(), shares.size())).sum() / shares.sum();
+  return {.entropy = log_sum - mean,
+          .kl = std::max(0.0, final.negative_entropy - (final_mean - log_sum)),
+          .nll = log_sum - double{target_logit},
+          .rank = likelier,
+          .same = same ? 1.0 : 0.0};
+}
 
 LensFigures means(std::span<const LensRow> rows) {
   LensFigures f;
@@ -239,7 +286,6 @@ void Study::see_through_lens(const Engine& engine, std::span<const Token> target
   constexpr size_t kGroup = 64;
   std::vector<std::vector<LensRow>> rows(lens_.size(), std::vector<LensRow>(targets.size()));
   std::vector<Prediction> final(std::min(targets.size(), kGroup));
-  std::vector<Eigen::Index> top(final.size());
   for (size_t done = 0; done < targets.size(); done += kGroup) {
     const auto group = targets.subspan(done, std::min(kGroup, targets.size() - done));
     const auto read = [&](const Sample& sample, const auto& fn) {
@@ -248,18 +294,11 @@ void Study::see_through_lens(const Engine& engine, std::span<const Token> target
           {part.data(), static_cast<size_t>(part.size())},
           [&](int64_t i, std::span<const float> logits) { fn(static_cast<size_t>(i), logits); });
     };
-    read(lens_.back(), [&](size_t i, std::span<const float> logits) {
-      final[i].read(logits);
-      final[i].logits.maxCoeff(&top[i]);
-    });
+    read(lens_.back(), [&](size_t i, std::span<const float> logits) { final[i].read(logits); });
     for (size_t layer = 0; layer < lens_.size(); ++layer) {
       watch.throw_if_stopped();
       read(lens_[layer], [&](size_t i, std::span<const float> logits) {
-        thread_local Prediction q;  // megabytes, kept from row to row
-        q.read(logits);
-        rows[layer][done + i] = {
-            q.entropy(), final[i].divergence(q), q.log_sum - double{q.logits[group[i]]},
-            static_cast<double>(q.above(group[i])), q.above(top[i]) == 0 ? 1.0 : 0.0};
+        rows[layer][done + i] = compare(final[i], logits, group[i]);
       });
     }
   }
