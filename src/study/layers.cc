@@ -203,6 +203,19 @@ void for_each_slice(std::span<const float> row, Fn&& fn) {
     fn(i, LogitSlice(row.data() + i, std::min(kLensSlice, std::ssize(row) - i)));
 }
 
+// A row's softmax of those of its slices: ln of the whole sum, and each slice's share of it.
+struct Whole {
+  double log_sum;
+  Eigen::ArrayXd shares;
+
+  explicit Whole(const std::vector<double>& log_sums) {
+    const Eigen::Map<const Eigen::ArrayXd> parts(log_sums.data(), std::ssize(log_sums));
+    const double highest = parts.maxCoeff();
+    log_sum = highest + std::log((parts - highest).exp().sum());
+    shares = (parts - log_sum).exp();
+  }
+};
+
 // What the model itself predicts at a position.
 struct Prediction {
   Eigen::ArrayXf p;
@@ -214,8 +227,15 @@ struct Prediction {
     const LogitSlice logits(row.data(), std::ssize(row));
     logits.maxCoeff(&top);
     p = logits;
-    const double log_sum = best_kernels().softmax(p.data(), p.size());
-    negative_entropy = mean_of(row) - log_sum;
+    std::vector<double> log_sums;
+    for_each_slice(row, [&](Eigen::Index i, const LogitSlice& slice) {
+      log_sums.push_back(best_kernels().softmax(p.data() + i, slice.size()));
+    });
+    const Whole whole(log_sums);
+    for_each_slice(row, [&](Eigen::Index i, const LogitSlice& slice) {
+      p.segment(i, slice.size()) *= static_cast<float>(whole.shares[i / kLensSlice]);
+    });
+    negative_entropy = mean_of(row) - whole.log_sum;
   }
   // Sum of p times another row's logits.
   double mean_of(std::span<const float> row) const {
@@ -251,15 +271,11 @@ LensRow compare(const Prediction& final, std::span<const float> row, Token targe
         std::count_if(logits.data(), logits.data() + n, [&](float x) { return x > target_logit; }));
     same = same && logits.maxCoeff() <= final_choice;
   });
-  using Doubles = Eigen::Map<const Eigen::ArrayXd>;
-  const Doubles of_slices(log_sums.data(), std::ssize(log_sums));
-  const double highest = of_slices.maxCoeff();
-  const Eigen::ArrayXd shares = (of_slices - highest).exp();
-  const double log_sum = highest + std::log(shares.sum());
-  const double mean = (shares * Doubles(means.data(), shares.size())).sum() / shares.sum();
-  return {.entropy = log_sum - mean,
-          .kl = std::max(0.0, final.negative_entropy - (final_mean - log_sum)),
-          .nll = log_sum - double{target_logit},
+  const Whole whole(log_sums);
+  const Eigen::Map<const Eigen::ArrayXd> by_slice(means.data(), std::ssize(means));
+  return {.entropy = whole.log_sum - (whole.shares * by_slice).sum(),
+          .kl = std::max(0.0, final.negative_entropy - (final_mean - whole.log_sum)),
+          .nll = whole.log_sum - double{target_logit},
           .rank = likelier,
           .same = same ? 1.0 : 0.0};
 }
