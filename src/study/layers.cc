@@ -232,18 +232,13 @@ struct Prediction {
       log_sums.push_back(best_kernels().softmax(p.data() + i, slice.size()));
     });
     const Whole whole(log_sums);
+    double mean = 0;
     for_each_slice(row, [&](Eigen::Index i, const LogitSlice& slice) {
-      p.segment(i, slice.size()) *= static_cast<float>(whole.shares[i / kLensSlice]);
+      auto part = p.segment(i, slice.size());
+      part *= static_cast<float>(whole.shares[i / kLensSlice]);
+      mean += double{(part * slice).sum()};
     });
-    negative_entropy = mean_of(row) - whole.log_sum;
-  }
-  // Sum of p times another row's logits.
-  double mean_of(std::span<const float> row) const {
-    double sum = 0;
-    for_each_slice(row, [&](Eigen::Index i, const LogitSlice& logits) {
-      sum += double{(p.segment(i, logits.size()) * logits).sum()};
-    });
-    return sum;
+    negative_entropy = mean - whole.log_sum;
   }
 };
 
