@@ -323,7 +323,6 @@ def main():
     parts = {"tasks": tasks, "larger": larger, "shape": shape, "play": play}
     for name in args.only or parts:
         results[name] = parts[name](lab, args.corpus) | {"cpu": lab.cpu}
-        results["steps"] = args.steps
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (args.out / "set_block.md").write_text(document(results), encoding="utf-8")
 
