@@ -34,7 +34,7 @@ struct CapacityOptions {
   std::vector<double> loads = {1, 4, 4.5};
   int layers = 2;
   int vocabulary = 1024;
-  int64_t epochs = 1200;
+  int64_t epochs = 1600;
   CapacityRecipe recipe;
   int threads = 0;  // models that are trained at once; 0: one per core
 };
