@@ -24,18 +24,18 @@ class LayerTape {
         trained_(trained) {
     const int64_t d = c.hidden_size, f = c.intermediate_size, q = c.q_dim(), kv = c.kv_dim();
     norm(d, 1);
-    products(c, d, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
+    products(c, d, Input::kRemade, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
     if (c.qk_norm()) {
       norm(q, c.num_attention_heads);
       norm(kv, c.num_key_value_heads);
     }
     operations_.push_back({q + 2 * kv, 2 * q});  // attend_within()
-    products(c, q, {"self_attn.o_proj"});
+    products(c, q, Input::kCopied, {"self_attn.o_proj"});
     if (c.post_norms()) norm(d, 1);
     norm(d, 1);
-    products(c, d, {"mlp.gate_proj", "mlp.up_proj"});
+    products(c, d, Input::kRemade, {"mlp.gate_proj", "mlp.up_proj"});
     operations_.push_back({2 * f, 0});  // gelu_mul()
-    products(c, f, {"mlp.down_proj"});
+    products(c, f, Input::kRemade, {"mlp.down_proj"});
     if (c.post_norms()) norm(d, 1);
   }
 
@@ -44,16 +44,25 @@ class LayerTape {
  private:
   void norm(int64_t cols, int64_t vectors) { operations_.push_back({cols, vectors}); }
 
-  void products(const Config& c, int64_t cols, std::initializer_list<const char*> names) {
-    bool input = false;
+  // What products take is a copy that they share, or each makes it again.
+  enum class Input { kCopied, kRemade };
+
+  void products(const Config& c, int64_t cols, Input input,
+                std::initializer_list<const char*> names) {
+    bool copied = false;
     for (const char* name : names) {
       const Trained t = trained_(prefix_ + name + ".weight");
       Floats floats;
-      if (!input && (t.values || t.adapter_rank > 0)) floats.kept = cols, input = true;
+      if (t.values || t.adapter_rank > 0) {
+        if (input == Input::kRemade)
+          floats.extra = cols;
+        else if (!copied)
+          floats.kept = cols, copied = true;
+      }
       if (t.adapter_rank > 0) {
         const int64_t masked = dropout_ ? cols : 0;
         floats.kept += t.adapter_rank + masked;
-        floats.extra = t.adapter_rank + masked;
+        floats.extra += t.adapter_rank + masked;
         // What the matrix makes and what both do; then the gradients of the two.
         const int64_t lengths = t.dora ? 2 * adaptable_shape(c, name).first : 0;
         floats.kept += lengths;

@@ -108,34 +108,36 @@ class Taken {
 // What an adapter's product leaves for its way back.
 struct LowRankRecord {
   LowRank low;
-  Matrix x;      // [T, K] what it saw: dropped out where the tape says so
   Matrix inner;  // [T, rank] scale * x aᵀ
   Dropout dropout;
-  Matrix sum = {};  // [T, N] of DoRA: the matrix's product and the adapter's
+  Matrix masked = {};  // [T, K] of x, what dropout left; otherwise it saw x itself
+  Matrix sum = {};     // [T, N] of DoRA: the matrix's product and the adapter's
+
+  Matrix seen(Matrix x) const { return dropout.rate > 0 ? masked : x; }
 };
 
 LowRankRecord low_rank_forward(Executor& ex, Matrix x, const LowRank& low, Matrix y) {
   Tape& tape = *ex.tape;
-  LowRankRecord r{low, x, tape.room(x.rows, low.rank), tape.next_dropout()};
-  if (r.dropout.rate > 0) r.x = tape.keep(x), r.dropout.apply(r.x);
-  gemm_rows(ex, r.x, dense_matrix(low.a, low.rank, x.cols), r.inner);
+  LowRankRecord r{low, tape.room(x.rows, low.rank), tape.next_dropout()};
+  if (r.dropout.rate > 0) r.masked = tape.keep(x), r.dropout.apply(r.masked);
+  gemm_rows(ex, r.seen(x), dense_matrix(low.a, low.rank, x.cols), r.inner);
   for (int64_t i = 0; i < r.inner.size(); ++i) r.inner.data[i] *= low.scale;
   const Strided b(low.b, y.cols, low.rank, low.rank);
   gemm(ex, r.inner, b.transposed(), y, Into::kAdd);
   return r;
 }
 
-void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix dy, Matrix dx) {
+void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy, Matrix dx) {
   Tape& tape = *ex.tape;
   const LowRank& low = r.low;
-  const Strided a(low.a, low.rank, r.x.cols, r.x.cols), b(low.b, dy.cols, low.rank, low.rank);
+  const Strided a(low.a, low.rank, x.cols, x.cols), b(low.b, dy.cols, low.rank, low.rank);
   if (float* db = tape.gradient(low.b))
     gemm(ex, Strided(dy).transposed(), r.inner, {db, low.rank}, Into::kAdd);
   const Matrix inner = tape.room(dy.rows, low.rank);
   gemm(ex, dy, b, inner, Into::kOverwrite);
   for (int64_t i = 0; i < inner.size(); ++i) inner.data[i] *= low.scale;
   if (float* da = tape.gradient(low.a))
-    gemm(ex, Strided(inner).transposed(), r.x, {da, r.x.cols}, Into::kAdd);
+    gemm(ex, Strided(inner).transposed(), r.seen(x), {da, x.cols}, Into::kAdd);
   if (dx.data == nullptr) return;
   if (r.dropout.rate > 0) {
     const Matrix masked = tape.room(dx.rows, dx.cols);
@@ -162,7 +164,8 @@ LowRankRecord dora_forward(Executor& ex, Matrix x, const LowRank& low, Matrix ba
 
 // Adds to the gradients by magnitude, factors and x, and strength * (gain - 1) dy to that by the
 // base's product.
-void dora_backward(Executor& ex, const LowRankRecord& r, Matrix dy, Matrix d_base, Matrix dx) {
+void dora_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy, Matrix d_base,
+                   Matrix dx) {
   const LowRank& low = r.low;
   float* d_magnitude = ex.tape->gradient(low.magnitude);
   const Matrix d_sum = ex.tape->room(dy.rows, dy.cols);
@@ -175,7 +178,7 @@ void dora_backward(Executor& ex, const LowRankRecord& r, Matrix dy, Matrix d_bas
         if (d_magnitude != nullptr) d_magnitude[i] += d * low.inverse_norm[i] * r.sum.row(t)[i];
       }
   });
-  low_rank_backward(ex, r, d_sum, dx);
+  low_rank_backward(ex, r, x, d_sum, dx);
 }
 
 void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) {
@@ -183,26 +186,27 @@ void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) 
   const bool needs_x = std::any_of(products.begin(), products.end(), [&](const Product& p) {
     return !p.w.low_rank.empty() || tape.gradient(values_of(p.w)) != nullptr;
   });
-  const Matrix kept = needs_x ? tape.keep(x) : x;
+  const auto kept = needs_x ? tape.keep_or_remake(x) : nullptr;
   for (const Product& p : products) {
     gemm_rows(ex, x, p.w, p.y);
     const bool magnitudes = p.w.has_magnitudes();
     const Matrix base = magnitudes ? tape.keep(p.y) : Matrix{};
     std::vector<LowRankRecord> adapters;
     for (const LowRank& low : p.w.low_rank)
-      adapters.push_back(low.magnitude != nullptr ? dora_forward(ex, kept, low, base, p.y)
-                                                  : low_rank_forward(ex, kept, low, p.y));
+      adapters.push_back(low.magnitude != nullptr ? dora_forward(ex, x, low, base, p.y)
+                                                  : low_rank_forward(ex, x, low, p.y));
     tape.record([&ex, kept, x, y = p.y, w = &p.w, magnitudes, adapters = std::move(adapters)] {
       const Taken dy(ex.tape->gradient(y));
+      float* dw = ex.tape->gradient(values_of(*w));
+      const Matrix before = dw != nullptr || !adapters.empty() ? kept() : Matrix{};
       const Matrix dx = ex.tape->gradient(x);
       const Matrix d_base = magnitudes ? ex.tape->keep(*dy) : *dy;
       for (const LowRankRecord& r : adapters)
         if (r.low.magnitude != nullptr)
-          dora_backward(ex, r, *dy, d_base, dx);
+          dora_backward(ex, r, before, *dy, d_base, dx);
         else
-          low_rank_backward(ex, r, *dy, dx);
-      if (float* dw = ex.tape->gradient(values_of(*w)))
-        gemm(ex, Strided(d_base).transposed(), kept, {dw, w->cols}, Into::kAdd);
+          low_rank_backward(ex, r, before, *dy, dx);
+      if (dw != nullptr) gemm(ex, Strided(d_base).transposed(), before, {dw, w->cols}, Into::kAdd);
       if (dx.data != nullptr) gemm_cols(ex, d_base, *w, dx);
     });
   }

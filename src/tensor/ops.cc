@@ -124,14 +124,20 @@ void rms_norm_backward(Executor& ex, Matrix x, std::span<const float> weight, do
 void rms_norm(Executor& ex, Matrix x, std::span<const float> weight, double eps, Matrix y) {
   check_shape("rms_norm", y, x.rows, x.cols);
   LAPIDARY_CHECK(static_cast<int64_t>(weight.size()) == x.cols, "[rms_norm] weight's length");
-  if (ex.tape != nullptr)
-    ex.tape->record([&ex, x, weight, eps, y, kept = ex.tape->keep(x)] {
-      rms_norm_backward(ex, x, weight, eps, y, kept);
+  const auto norm = [&ex, weight, eps](Matrix from, Matrix to) {
+    ex.for_each(from.rows, from.cols, [&](int64_t first, int64_t last, int) {
+      for (int64_t t = first; t < last; ++t)
+        ex.kernels().rms_norm(from.row(t), weight.data(), static_cast<float>(eps), from.cols,
+                              to.row(t));
     });
-  ex.for_each(x.rows, x.cols, [&](int64_t first, int64_t last, int) {
-    for (int64_t t = first; t < last; ++t)
-      ex.kernels().rms_norm(x.row(t), weight.data(), static_cast<float>(eps), x.cols, y.row(t));
-  });
+  };
+  if (ex.tape != nullptr) {
+    const Matrix kept = ex.tape->keep(x);
+    ex.tape->record(
+        [&ex, x, weight, eps, y, kept] { rms_norm_backward(ex, x, weight, eps, y, kept); });
+    ex.tape->remake(y, [norm, kept](Matrix out) { norm(kept, out); });
+  }
+  norm(x, y);
 }
 
 namespace {
@@ -149,14 +155,22 @@ void for_pieces(Executor& ex, int64_t size, Fn&& fn) {
 
 void gelu_mul(Executor& ex, Matrix gate, Matrix up) {
   check_shape("gelu_mul", up, gate.rows, gate.cols);
-  if (ex.tape != nullptr)
-    ex.tape->record([&ex, gate, up, kept_gate = ex.tape->keep(gate), kept_up = ex.tape->keep(up)] {
+  if (ex.tape != nullptr) {
+    const Matrix kept_gate = ex.tape->keep(gate), kept_up = ex.tape->keep(up);
+    ex.tape->record([&ex, gate, up, kept_gate, kept_up] {
       const Matrix d_gate = ex.tape->gradient(gate), d_up = ex.tape->gradient(up);
       for_pieces(ex, gate.size(), [&](int64_t at, int64_t count) {
         ex.kernels().gelu_mul_backward(kept_gate.data + at, kept_up.data + at, d_gate.data + at,
                                        d_up.data + at, count);
       });
     });
+    ex.tape->remake(gate, [&ex, kept_gate, kept_up](Matrix out) {
+      for_pieces(ex, out.size(), [&](int64_t at, int64_t count) {
+        std::copy_n(kept_gate.data + at, count, out.data + at);
+        ex.kernels().gelu_mul(out.data + at, kept_up.data + at, count);
+      });
+    });
+  }
   for_pieces(ex, gate.size(), [&](int64_t at, int64_t count) {
     ex.kernels().gelu_mul(gate.data + at, up.data + at, count);
   });

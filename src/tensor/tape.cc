@@ -71,6 +71,23 @@ void Tape::record(std::function<void()> undo) {
   records_.push_back({std::move(undo), place_});
 }
 
+void Tape::remake(Matrix result, std::function<void(Matrix out)> make) {
+  records_.back().result = result;
+  records_.back().make = std::move(make);
+}
+
+std::function<Matrix()> Tape::keep_or_remake(Matrix values) {
+  const Matrix last = records_.empty() ? Matrix{} : records_.back().result;
+  const bool makes =
+      last.data == values.data && last.rows == values.rows && last.cols == values.cols;
+  if (last.data == nullptr || !makes) return [copy = keep(values)] { return copy; };
+  return [this, rows = values.rows, cols = values.cols, make = records_.back().make] {
+    const Matrix out = room(rows, cols);
+    make(out);
+    return out;
+  };
+}
+
 void Tape::backward() {
   while (!records_.empty()) {
     records_.back().undo();

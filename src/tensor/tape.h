@@ -45,6 +45,12 @@ class Tape {
   Matrix keep(Matrix values);  // a copy
 
   void record(std::function<void()> undo);
+  // Of the operation recorded last: its result, which make(out) makes again of what it keeps. For
+  // what costs little beside the product that takes it.
+  void remake(Matrix result, std::function<void(Matrix out)> make);
+  // What gives an undo function the values that are there now: a copy, or, of the result of the
+  // operation recorded last, what that makes again in memory of the undo function's own.
+  std::function<Matrix()> keep_or_remake(Matrix values);
   // Undoes everything that was recorded, last first, and forgets it and what was kept.
   void backward();
   void clear();
@@ -83,6 +89,8 @@ class Tape {
   struct Record {
     std::function<void()> undo;
     Place end;
+    Matrix result = {};
+    std::function<void(Matrix out)> make = {};
   };
   std::vector<Record> records_;
 };

@@ -69,6 +69,34 @@ TEST_F(OpsGradients, AddAndNormOfWhatWasOverwritten) {
       40);
 }
 
+// What a product took is made again of what the operation before it keeps, and only of that one.
+TEST_F(OpsGradients, ResultsMadeAgain) {
+  const Matrix x = leaves.add(3, 16), h = leaves.add(3, 16), weight = leaves.add(1, 16);
+  ex.tape = &tape;
+  const auto made_again = [&](Matrix values) {
+    const std::vector<float> before(values.data, values.data + values.size());
+    const int64_t bytes = tape.peak_bytes();
+    const auto kept = tape.keep_or_remake(values);
+    const bool copied = tape.peak_bytes() > bytes;
+    std::fill_n(values.data, values.size(), NAN);
+    const Matrix again = kept();
+    EXPECT_EQ(std::vector<float>(again.data, again.data + again.size()), before);
+    std::copy(before.begin(), before.end(), values.data);
+    return !copied;
+  };
+  EXPECT_FALSE(made_again(x));
+  lapidary::rms_norm(ex, x, {weight.data, 16}, 1e-6, h);
+  EXPECT_FALSE(made_again(x));
+  EXPECT_TRUE(made_again(h));
+  EXPECT_FALSE(made_again({h.data, 1, 16}));
+  add(ex, h, x);
+  EXPECT_FALSE(made_again(h));
+  gelu_mul(ex, x, h);
+  EXPECT_FALSE(made_again(h));
+  EXPECT_TRUE(made_again(x));
+  ex.tape = nullptr;
+}
+
 // Its kernel has a test of its own over the whole range; this is the operation.
 TEST_F(OpsGradients, GeluGate) {
   const Matrix gate = leaves.add(7, 131, 3), up = leaves.add(7, 131);
