@@ -559,7 +559,8 @@ KernelCase pack_bf16_case(int64_t rows, int64_t depth, Bf16Operand operand, bool
                                             .k_stride = turned ? m : 1,
                                             .first = first,
                                             .last = last,
-                                            .out = to.data()});
+                                            .out = to.data(),
+                                            .panel = kBf16Panel * bf16_depth(k)});
                   });
     }
     AlignedVector<float> from;

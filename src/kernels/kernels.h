@@ -267,7 +267,8 @@ enum class Bf16Operand { kRows, kCols };  // a and b
 }
 
 // Rounds an operand to bf16, to nearest, ties to even, and packs panels [first, last) of it to
-// where they lie from `out` on: panel p at out + p * kBf16Panel * bf16_depth(depth).
+// where they lie from `out` on: panel p at out + p * panel. Some steps of longer panels may be
+// packed at a time.
 struct Bf16PackArgs {
   Bf16Operand operand = Bf16Operand::kRows;
   const float* data = nullptr;  // row (or column) i at k is data[i * stride + k * k_stride]
@@ -278,7 +279,11 @@ struct Bf16PackArgs {
   int64_t first = 0;
   int64_t last = 0;
   BFloat16* out = nullptr;
+  int64_t panel = 0;  // values from one panel of it to the next
 };
+
+// Groups and blocks of weights are of so many columns, or of a part of them.
+constexpr int64_t kDequantizeUnit = 256;
 
 struct Kernels {
   std::string_view isa;  // "ref", "avx2", "avx512", "amx", "neon"
@@ -286,8 +291,13 @@ struct Kernels {
   void (*matmul)(const MatmulArgs& args);
   void (*quantize)(const QuantizeArgs& args);
   void (*quantized_matmul)(const QuantizedMatmulArgs& args);
-  // out[cols] = row `row` of the matrix.
-  void (*dequantize_row)(const WeightMatrix& weight, int64_t row, float* out);
+  // out[last - first] = columns [first, last) of a row; both are multiples of kDequantizeUnit, but
+  // for a `last` at the end.
+  void (*dequantize)(const WeightMatrix& weight, int64_t row, int64_t first, int64_t last,
+                     float* out);
+  void dequantize_row(const WeightMatrix& weight, int64_t row, float* out) const {
+    dequantize(weight, row, 0, weight.cols, out);
+  }
   // y = x / sqrt(mean(x^2) + eps) * weight over n values; Gemma's "1 +" is already in `weight`.
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* y);
   // gate = gelu_tanh(gate) * up over n values.

@@ -74,8 +74,8 @@ void pack_panel(const float* from, int64_t i_stride, int64_t k_stride, int64_t c
   }
 }
 
-// Panels [first, last) of the rows of m.
-void pack(Strided m, int64_t width, int64_t first, int64_t last, float* out) {
+// Panels [first, last) of the rows of m, `apart` floats from each other.
+void pack(Strided m, int64_t width, int64_t apart, int64_t first, int64_t last, float* out) {
   const auto panel = width == 16   ? pack_panel<16>
                      : width == 32 ? pack_panel<32>
                      : width == 6  ? pack_panel<6>
@@ -83,14 +83,14 @@ void pack(Strided m, int64_t width, int64_t first, int64_t last, float* out) {
                                    : pack_panel<0>;
   for (int64_t p = first; p < last; ++p)
     panel(m.data + p * width * m.row_stride, m.row_stride, m.col_stride,
-          std::min(width, m.rows - p * width), width, m.cols, out + p * width * m.cols);
+          std::min(width, m.rows - p * width), width, m.cols, out + p * apart);
 }
 
 int64_t panels(int64_t n, int64_t width) {
   return (n + width - 1) / width;
 }
 
-// What `run(count, work, fn)` shares out are the panels to pack, and then the tasks of the product.
+// What is shared out are the panels to pack, and then the tasks of the product.
 struct BlockSizes {
   int64_t rows, cols;            // packed at once
   int64_t task_rows, task_cols;  // of one task
@@ -107,11 +107,11 @@ struct FloatOperands {
   int64_t height() const { return kernels.gemm_rows; }
   int64_t width() const { return kernels.gemm_cols; }
   static int64_t packed_depth(int64_t depth) { return depth; }
-  void pack_rows(Strided a, int64_t first, int64_t last, float* out) const {
-    pack(a, height(), first, last, out);
+  void pack_rows(Strided a, int64_t apart, int64_t first, int64_t last, float* out) const {
+    pack(a, height(), apart, first, last, out);
   }
-  void pack_cols(Strided b, int64_t first, int64_t last, float* out) const {
-    pack(b.transposed(), width(), first, last, out);
+  void pack_cols(Strided b, int64_t apart, int64_t first, int64_t last, float* out) const {
+    pack(b.transposed(), width(), apart, first, last, out);
   }
   void multiply(const GemmArgs& args) const { kernels.gemm(args); }
 };
@@ -126,16 +126,17 @@ struct Bf16Operands {
   static int64_t height() { return kBf16Panel; }
   static int64_t width() { return kBf16Panel; }
   static int64_t packed_depth(int64_t depth) { return bf16_depth(depth); }
-  void pack_rows(Strided a, int64_t first, int64_t last, BFloat16* out) const {
-    pack(Bf16Operand::kRows, a, first, last, out);
+  void pack_rows(Strided a, int64_t apart, int64_t first, int64_t last, BFloat16* out) const {
+    pack(Bf16Operand::kRows, a, apart, first, last, out);
   }
-  void pack_cols(Strided b, int64_t first, int64_t last, BFloat16* out) const {
-    pack(Bf16Operand::kCols, b.transposed(), first, last, out);
+  void pack_cols(Strided b, int64_t apart, int64_t first, int64_t last, BFloat16* out) const {
+    pack(Bf16Operand::kCols, b.transposed(), apart, first, last, out);
   }
   void multiply(const Bf16GemmArgs& args) const { kernels.gemm_bf16(args); }
 
  private:
-  void pack(Bf16Operand operand, Strided m, int64_t first, int64_t last, BFloat16* out) const {
+  void pack(Bf16Operand operand, Strided m, int64_t apart, int64_t first, int64_t last,
+            BFloat16* out) const {
     kernels.pack_bf16({.operand = operand,
                        .data = m.data,
                        .count = m.rows,
@@ -144,44 +145,132 @@ struct Bf16Operands {
                        .k_stride = m.col_stride,
                        .first = first,
                        .last = last,
-                       .out = out});
+                       .out = out,
+                       .panel = apart});
   }
 };
 
-template <class Kind, class Run>
-void multiply(const Kind& kind, const BlockSizes& sizes, Strided a, Strided b, Target c, Into into,
-              typename Kind::Value* packed_a, typename Kind::Value* packed_b, Run&& run) {
-  const int64_t height = kind.height(), width = kind.width();
-  const int64_t task_cols = round_up(sizes.task_cols, width);
+// A part of a matrix.
+struct Block {
+  int64_t row, col, rows, cols;
+};
+
+// Of weights that are decoded to be packed: values of some rows, which stay in a core's cache.
+constexpr int64_t kDecodedRows = kBf16Step;
+constexpr int64_t kDecodedCols = 512;
+constexpr int64_t kLine = 16;  // between rows that are a power of two long
+static_assert(FloatOperands::kDepth % kDequantizeUnit == 0 &&
+              Bf16Operands::kDepth % kDequantizeUnit == 0 && kCols % kDequantizeUnit == 0);
+
+template <class Kind>
+int64_t decoded_floats(const Kind& kind) {
+  return std::max(kind.width() * (Kind::kDepth + kLine),
+                  kDecodedRows * (kDecodedCols + 2 * kDequantizeUnit));
+}
+
+// Columns that are rows of the weights, a panel of them at a time.
+template <class Kind, class Sharing>
+void pack_decoded_rows(const Kind& kind, const WeightMatrix& w, const Block& at, Sharing& sharing,
+                       typename Kind::Value* out) {
+  const int64_t width = kind.width(), apart = width * Kind::packed_depth(at.rows);
+  const int64_t stride = at.rows + kLine;
+  sharing.run(panels(at.cols, width), width * at.rows, [&](int64_t first, int64_t last, int t) {
+    float* decoded = sharing.scratch(t);
+    for (int64_t p = first; p < last; ++p) {
+      const int64_t count = std::min(width, at.cols - p * width);
+      for (int64_t i = 0; i < count; ++i)
+        kind.kernels.dequantize(w, at.col + p * width + i, at.row, at.row + at.rows,
+                                decoded + i * stride);
+      kind.pack_cols(Strided(decoded, count, at.rows, stride).transposed(), apart, 0, 1,
+                     out + p * apart);
+    }
+  });
+}
+
+// Columns of the weights, kDecodedRows of their rows and about kDecodedCols at a time.
+template <class Kind, class Sharing>
+void pack_decoded_cols(const Kind& kind, const WeightMatrix& w, const Block& at, Sharing& sharing,
+                       typename Kind::Value* out) {
+  const int64_t width = kind.width(), apart = width * Kind::packed_depth(at.rows);
+  const int64_t at_once = kDecodedCols / width * width;
+  const int64_t down = panels(at.rows, kDecodedRows), across = panels(at.cols, at_once);
+  sharing.run(down * across, kDecodedRows * at_once, [&](int64_t first, int64_t last, int t) {
+    float* decoded = sharing.scratch(t);
+    for (int64_t part = first; part < last; ++part) {
+      const int64_t k = part % down * kDecodedRows, j = part / down * at_once;
+      const int64_t rows = std::min(kDecodedRows, at.rows - k);
+      const int64_t cols = std::min(at_once, at.cols - j);
+      const int64_t from = (at.col + j) / kDequantizeUnit * kDequantizeUnit;
+      const int64_t to = std::min(round_up(at.col + j + cols, kDequantizeUnit), w.cols);
+      for (int64_t i = 0; i < rows; ++i)
+        kind.kernels.dequantize(w, at.row + k + i, from, to, decoded + i * (to - from));
+      kind.pack_cols(Strided(decoded + at.col + j - from, rows, cols, to - from), apart, 0,
+                     panels(cols, width), out + j / width * apart + k * width);
+    }
+  });
+}
+
+template <class Kind, class Sharing>
+void pack_right(const Kind& kind, const RightSide& b, const Block& at, Sharing& sharing,
+                typename Kind::Value* out) {
+  if (b.stored() != nullptr && b.turned()) {
+    pack_decoded_rows(kind, *b.stored(), at, sharing, out);
+  } else if (b.stored() != nullptr) {
+    pack_decoded_cols(kind, *b.stored(), at, sharing, out);
+  } else {
+    const Strided part = b.values().block(at.row, at.col, at.rows, at.cols);
+    const int64_t width = kind.width(), apart = width * Kind::packed_depth(at.rows);
+    sharing.run(panels(at.cols, width), width * at.rows, [&](int64_t first, int64_t last, int) {
+      kind.pack_cols(part, apart, first, last, out);
+    });
+  }
+}
+
+// Packed rows of a times a packed block of b, to c.
+template <class Kind, class Sharing>
+void multiply_packed(const Kind& kind, const BlockSizes& sizes, int64_t rows, const Block& at,
+                     bool add, const typename Kind::Value* packed_a,
+                     const typename Kind::Value* packed_b, Target c, Sharing& sharing) {
+  const int64_t packed_depth = Kind::packed_depth(at.rows);
+  const int64_t task_cols = round_up(sizes.task_cols, kind.width());
+  const int64_t across = panels(at.cols, task_cols), down = panels(rows, sizes.task_rows);
+  const int64_t task_rows = round_up(panels(rows, down), kind.height());
+  sharing.run(across * down, task_rows * task_cols * at.rows,
+              [&](int64_t first, int64_t last, int) {
+                for (int64_t task = first; task < last; ++task) {
+                  const int64_t row = task % down * task_rows, col = task / down * task_cols;
+                  kind.multiply({.a = packed_a + row * packed_depth,
+                                 .b = packed_b + col * packed_depth,
+                                 .rows = std::min(task_rows, rows - row),
+                                 .cols = std::min(task_cols, at.cols - col),
+                                 .depth = at.rows,
+                                 .c = c.data + row * c.stride + at.col + col,
+                                 .stride = c.stride,
+                                 .add = add});
+                }
+              });
+}
+
+template <class Kind, class Sharing>
+void multiply(const Kind& kind, const BlockSizes& sizes, Strided a,
+              std::span<const RightProduct> products, typename Kind::Value* packed_a,
+              typename Kind::Value* packed_b, Sharing&& sharing) {
+  const int64_t height = kind.height();
   for (int64_t i = 0; i < a.rows; i += sizes.rows)
     for (int64_t k = 0; k < a.cols; k += Kind::kDepth) {
       const int64_t rows = std::min(sizes.rows, a.rows - i);
       const int64_t depth = std::min(Kind::kDepth, a.cols - k);
-      const int64_t packed_depth = Kind::packed_depth(depth);
       const Strided part = a.block(i, k, rows, depth);
-      run(panels(rows, height), height * depth,
-          [&](int64_t first, int64_t last) { kind.pack_rows(part, first, last, packed_a); });
-      for (int64_t j = 0; j < b.cols; j += sizes.cols) {
-        const int64_t cols = std::min(sizes.cols, b.cols - j);
-        const Strided other = b.block(k, j, depth, cols);
-        run(panels(cols, width), width * depth,
-            [&](int64_t first, int64_t last) { kind.pack_cols(other, first, last, packed_b); });
-        const int64_t across = panels(cols, task_cols), down = panels(rows, sizes.task_rows);
-        const int64_t task_rows = round_up(panels(rows, down), height);
-        run(across * down, task_rows * task_cols * depth, [&](int64_t first, int64_t last) {
-          for (int64_t task = first; task < last; ++task) {
-            const int64_t row = task % down * task_rows, col = task / down * task_cols;
-            kind.multiply({.a = packed_a + row * packed_depth,
-                           .b = packed_b + col * packed_depth,
-                           .rows = std::min(task_rows, rows - row),
-                           .cols = std::min(task_cols, cols - col),
-                           .depth = depth,
-                           .c = c.data + (i + row) * c.stride + j + col,
-                           .stride = c.stride,
-                           .add = k > 0 || into == Into::kAdd});
-          }
-        });
-      }
+      sharing.run(panels(rows, height), height * depth, [&](int64_t first, int64_t last, int) {
+        kind.pack_rows(part, height * Kind::packed_depth(depth), first, last, packed_a);
+      });
+      for (const auto& [b, c, into] : products)
+        for (int64_t j = 0; j < b.cols(); j += sizes.cols) {
+          const Block at{k, j, depth, std::min(sizes.cols, b.cols() - j)};
+          pack_right(kind, b, at, sharing, packed_b);
+          multiply_packed(kind, sizes, rows, at, k > 0 || into == Into::kAdd, packed_a, packed_b,
+                          {c.data + i * c.stride, c.stride}, sharing);
+        }
     }
 }
 
@@ -191,27 +280,57 @@ int64_t packed_size(int64_t n, int64_t width) {
   return round_up(n, width) * Kind::kDepth;
 }
 
+// Loops shared out to all threads, with scratch for each, or of one thread.
+struct ByAll {
+  Executor& ex;
+  template <class Fn>
+  void run(int64_t count, int64_t work, Fn&& fn) {
+    ex.for_each(count, work, fn);
+  }
+  float* scratch(int thread) { return ex.scratch(thread); }
+};
+struct ByOne {
+  template <class Fn>
+  void run(int64_t count, int64_t, Fn&& fn) {
+    fn(int64_t{0}, count, 0);
+  }
+  static float* scratch(int) { return nullptr; }
+};
+
 template <class Kind>
-void multiply_by_all(Executor& ex, const Kind& kind, Strided a, Strided b, Target c, Into into) {
+void multiply_by_all(Executor& ex, const Kind& kind, Strided a,
+                     std::span<const RightProduct> products) {
+  int64_t widest = 0;
+  for (const RightProduct& p : products) {
+    LAPIDARY_CHECK(a.cols == p.b.rows(), "[gemm] the depths of a and b");
+    widest = std::max(widest, std::min(p.b.cols(), kCols));
+    if (p.b.stored() != nullptr) ex.reserve_scratch(decoded_floats(kind));
+  }
   const int64_t a_size = packed_size<Kind>(std::min(a.rows, kRows), kind.height());
-  const int64_t b_size = packed_size<Kind>(std::min(b.cols, kCols), kind.width());
+  const int64_t b_size = packed_size<Kind>(widest, kind.width());
   const int64_t bytes = (a_size + b_size) * int64_t{sizeof(typename Kind::Value)};
   auto* packed = reinterpret_cast<typename Kind::Value*>(ex.packed(bytes));
-  multiply(kind, {kRows, kCols, Kind::kTaskRows, kTaskCols}, a, b, c, into, packed, packed + a_size,
-           [&](int64_t count, int64_t work, auto&& fn) {
-             ex.for_each(count, work, [&](int64_t first, int64_t last, int) { fn(first, last); });
-           });
+  multiply(kind, {kRows, kCols, Kind::kTaskRows, kTaskCols}, a, products, packed, packed + a_size,
+           ByAll{ex});
 }
 
 }  // namespace
 
-void gemm(Executor& ex, Strided a, Strided b, Target c, Into into) {
-  LAPIDARY_CHECK(a.cols == b.rows, "[gemm] the depths of a and b");
+RightSide::RightSide(const WeightMatrix& w) : values_(nullptr, w.rows, w.cols, w.cols) {
+  const bool aligned = reinterpret_cast<uintptr_t>(w.data) % alignof(float) == 0;
+  if (!w.quantized() && w.dtype == DType::kF32 && aligned)
+    values_.data = reinterpret_cast<const float*>(w.data);
+  else
+    stored_ = &w;
+}
+
+void gemm(Executor& ex, Strided a, std::span<const RightProduct> products) {
+  if (products.empty()) return;
   const Kernels& kernels = ex.kernels();
   if (ex.operands == Operands::kFloat)
-    return multiply_by_all(ex, FloatOperands{kernels}, a, b, c, into);
+    return multiply_by_all(ex, FloatOperands{kernels}, a, products);
   LAPIDARY_CHECK(kernels.gemm_bf16 != nullptr, "[gemm] kernels that multiply bf16");
-  multiply_by_all(ex, Bf16Operands{kernels}, a, b, c, into);
+  multiply_by_all(ex, Bf16Operands{kernels}, a, products);
 }
 
 int64_t gemm_scratch_floats(const Kernels& kernels) {
@@ -221,47 +340,18 @@ int64_t gemm_scratch_floats(const Kernels& kernels) {
 
 void gemm(const Kernels& kernels, Strided a, Strided b, Target c, Into into, float* scratch) {
   LAPIDARY_CHECK(a.cols == b.rows, "[gemm] the depths of a and b");
-  multiply(FloatOperands{kernels}, {kSerialRows, kSerialCols, kSerialRows, kSerialCols}, a, b, c,
-           into, scratch, scratch + packed_size<FloatOperands>(kSerialRows, kernels.gemm_rows),
-           [](int64_t count, int64_t, auto&& fn) { fn(int64_t{0}, count); });
+  const RightProduct product{b, c, into};
+  multiply(FloatOperands{kernels}, {kSerialRows, kSerialCols, kSerialRows, kSerialCols}, a,
+           {&product, 1}, scratch,
+           scratch + packed_size<FloatOperands>(kSerialRows, kernels.gemm_rows), ByOne{});
 }
-
-namespace {
-
-// fn(first row, the rows as f32) for blocks of the rows of w: in place when they are f32 already.
-template <class Fn>
-void for_row_blocks(Executor& ex, const WeightMatrix& w, Fn&& fn) {
-  const bool aligned = reinterpret_cast<uintptr_t>(w.data) % alignof(float) == 0;
-  if (!w.quantized() && w.dtype == DType::kF32 && aligned) {
-    fn(int64_t{0}, Strided(reinterpret_cast<const float*>(w.data), w.rows, w.cols, w.cols));
-    return;
-  }
-  constexpr int64_t kFloats = int64_t{1} << 20;  // 4 MiB: stays in the last-level cache
-  constexpr int64_t kUnit = FloatOperands::kDepth;
-  const int64_t count = std::min(std::max(kFloats / w.cols / kUnit * kUnit, kUnit), w.rows);
-  float* rows = ex.decoded(count * w.cols);
-  for (int64_t n = 0; n < w.rows; n += count) {
-    const int64_t height = std::min(count, w.rows - n);
-    ex.for_each(height, w.cols, [&](int64_t first, int64_t last, int) {
-      for (int64_t row = first; row < last; ++row)
-        ex.kernels().dequantize_row(w, n + row, rows + row * w.cols);
-    });
-    fn(n, Strided(rows, height, w.cols, w.cols));
-  }
-}
-
-}  // namespace
 
 void gemm_rows(Executor& ex, Matrix x, const WeightMatrix& w, Matrix y) {
-  for_row_blocks(ex, w, [&](int64_t first, Strided rows) {
-    gemm(ex, x, rows.transposed(), {y.data + first, y.cols}, Into::kOverwrite);
-  });
+  gemm(ex, x, RightSide(w).transposed(), y, Into::kOverwrite);
 }
 
 void gemm_cols(Executor& ex, Matrix dy, const WeightMatrix& w, Matrix dx) {
-  for_row_blocks(ex, w, [&](int64_t first, Strided rows) {
-    gemm(ex, Strided(dy.data + first, dy.rows, rows.rows, dy.cols), rows, dx, Into::kAdd);
-  });
+  gemm(ex, dy, w, dx, Into::kAdd);
 }
 
 }  // namespace lapidary

@@ -116,25 +116,44 @@ struct LowRankRecord {
   Matrix seen(Matrix x) const { return dropout.rate > 0 ? masked : x; }
 };
 
-LowRankRecord low_rank_forward(Executor& ex, Matrix x, const LowRank& low, Matrix y) {
+// y[T, N] = x wᵀ, and what the adapters of w begin with, scale * x aᵀ.
+std::vector<LowRankRecord> multiply_weights(Executor& ex, Matrix x, const Product& p) {
   Tape& tape = *ex.tape;
-  LowRankRecord r{low, tape.room(x.rows, low.rank), tape.next_dropout()};
-  if (r.dropout.rate > 0) r.masked = tape.keep(x), r.dropout.apply(r.masked);
-  gemm_rows(ex, r.seen(x), dense_matrix(low.a, low.rank, x.cols), r.inner);
-  for (int64_t i = 0; i < r.inner.size(); ++i) r.inner.data[i] *= low.scale;
-  const Strided b(low.b, y.cols, low.rank, low.rank);
-  gemm(ex, r.inner, b.transposed(), y, Into::kAdd);
-  return r;
+  std::vector<LowRankRecord> adapters;
+  std::vector<RightProduct> of_x = {{RightSide(p.w).transposed(), p.y, Into::kOverwrite}};
+  for (const LowRank& low : p.w.low_rank) {
+    LowRankRecord r{low, tape.room(x.rows, low.rank), tape.next_dropout()};
+    const Strided a(low.a, low.rank, x.cols, x.cols);
+    if (r.dropout.rate > 0) {
+      r.masked = tape.keep(x), r.dropout.apply(r.masked);
+      gemm(ex, r.masked, a.transposed(), r.inner, Into::kOverwrite);
+    } else {
+      of_x.push_back({a.transposed(), r.inner, Into::kOverwrite});
+    }
+    adapters.push_back(r);
+  }
+  gemm(ex, x, of_x);
+  for (const LowRankRecord& r : adapters)
+    for (int64_t i = 0; i < r.inner.size(); ++i) r.inner.data[i] *= r.low.scale;
+  return adapters;
 }
 
-void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy, Matrix dx) {
+Strided outer_of(const LowRank& low, int64_t rows) {
+  return {low.b, rows, low.rank, low.rank};
+}
+
+void add_outer(Executor& ex, const LowRankRecord& r, Matrix y) {
+  gemm(ex, r.inner, outer_of(r.low, y.cols).transposed(), y, Into::kAdd);
+}
+
+// `inner`: [T, rank] dy b.
+void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy, Matrix inner,
+                       Matrix dx) {
   Tape& tape = *ex.tape;
   const LowRank& low = r.low;
-  const Strided a(low.a, low.rank, x.cols, x.cols), b(low.b, dy.cols, low.rank, low.rank);
+  const Strided a(low.a, low.rank, x.cols, x.cols);
   if (float* db = tape.gradient(low.b))
     gemm(ex, Strided(dy).transposed(), r.inner, {db, low.rank}, Into::kAdd);
-  const Matrix inner = tape.room(dy.rows, low.rank);
-  gemm(ex, dy, b, inner, Into::kOverwrite);
   for (int64_t i = 0; i < inner.size(); ++i) inner.data[i] *= low.scale;
   if (float* da = tape.gradient(low.a))
     gemm(ex, Strided(inner).transposed(), r.seen(x), {da, x.cols}, Into::kAdd);
@@ -150,16 +169,15 @@ void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy
 }
 
 // y += strength * (gain z - base), for z = base and the product of the factors.
-LowRankRecord dora_forward(Executor& ex, Matrix x, const LowRank& low, Matrix base, Matrix y) {
-  const Matrix sum = ex.tape->keep(base);
-  LowRankRecord r = low_rank_forward(ex, x, low, sum);
-  r.sum = sum;
+void dora_forward(Executor& ex, LowRankRecord& r, Matrix base, Matrix y) {
+  const LowRank& low = r.low;
+  const Matrix sum = r.sum = ex.tape->keep(base);
+  add_outer(ex, r, sum);
   ex.for_each(y.rows, y.cols, [&](int64_t first, int64_t last, int) {
     for (int64_t t = first; t < last; ++t)
       for (int64_t i = 0; i < y.cols; ++i)
         y.row(t)[i] += low.strength * (low.gain(i) * sum.row(t)[i] - base.row(t)[i]);
   });
-  return r;
 }
 
 // Adds to the gradients by magnitude, factors and x, and strength * (gain - 1) dy to that by the
@@ -178,7 +196,33 @@ void dora_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy, Ma
         if (d_magnitude != nullptr) d_magnitude[i] += d * low.inverse_norm[i] * r.sum.row(t)[i];
       }
   });
-  low_rank_backward(ex, r, x, d_sum, dx);
+  const Matrix inner = ex.tape->room(dy.rows, low.rank);
+  gemm(ex, d_sum, outer_of(low, dy.cols), inner, Into::kOverwrite);
+  low_rank_backward(ex, r, x, d_sum, inner, dx);
+}
+
+// The way back of one product, with what it took made again where an adapter or the matrix, at dw,
+// needs it.
+void weights_backward(Executor& ex, const Linear& w, std::span<const LowRankRecord> adapters,
+                      Matrix x, Matrix dy, float* dw, Matrix dx) {
+  const Matrix d_base = w.has_magnitudes() ? ex.tape->keep(dy) : dy;
+  std::vector<RightProduct> of_dy;
+  std::vector<Matrix> inner;
+  for (const LowRankRecord& r : adapters) {
+    if (r.low.magnitude != nullptr) {
+      dora_backward(ex, r, x, dy, d_base, dx);
+      inner.push_back({});
+    } else {
+      inner.push_back(ex.tape->room(dy.rows, r.low.rank));
+      of_dy.push_back({outer_of(r.low, dy.cols), inner.back(), Into::kOverwrite});
+    }
+  }
+  if (w.has_magnitudes()) gemm(ex, dy, of_dy), of_dy.clear();
+  if (dx.data != nullptr) of_dy.push_back({w, dx, Into::kAdd});
+  gemm(ex, d_base, of_dy);
+  for (size_t i = 0; i < adapters.size(); ++i)
+    if (inner[i].data != nullptr) low_rank_backward(ex, adapters[i], x, dy, inner[i], dx);
+  if (dw != nullptr) gemm(ex, Strided(d_base).transposed(), x, {dw, w.cols}, Into::kAdd);
 }
 
 void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) {
@@ -188,26 +232,18 @@ void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) 
   });
   const auto kept = needs_x ? tape.keep_or_remake(x) : nullptr;
   for (const Product& p : products) {
-    gemm_rows(ex, x, p.w, p.y);
-    const bool magnitudes = p.w.has_magnitudes();
-    const Matrix base = magnitudes ? tape.keep(p.y) : Matrix{};
-    std::vector<LowRankRecord> adapters;
-    for (const LowRank& low : p.w.low_rank)
-      adapters.push_back(low.magnitude != nullptr ? dora_forward(ex, x, low, base, p.y)
-                                                  : low_rank_forward(ex, x, low, p.y));
-    tape.record([&ex, kept, x, y = p.y, w = &p.w, magnitudes, adapters = std::move(adapters)] {
+    std::vector<LowRankRecord> adapters = multiply_weights(ex, x, p);
+    const Matrix base = p.w.has_magnitudes() ? tape.keep(p.y) : Matrix{};
+    for (LowRankRecord& r : adapters)
+      if (r.low.magnitude != nullptr)
+        dora_forward(ex, r, base, p.y);
+      else
+        add_outer(ex, r, p.y);
+    tape.record([&ex, kept, x, y = p.y, w = &p.w, adapters = std::move(adapters)] {
       const Taken dy(ex.tape->gradient(y));
       float* dw = ex.tape->gradient(values_of(*w));
       const Matrix before = dw != nullptr || !adapters.empty() ? kept() : Matrix{};
-      const Matrix dx = ex.tape->gradient(x);
-      const Matrix d_base = magnitudes ? ex.tape->keep(*dy) : *dy;
-      for (const LowRankRecord& r : adapters)
-        if (r.low.magnitude != nullptr)
-          dora_backward(ex, r, before, *dy, d_base, dx);
-        else
-          low_rank_backward(ex, r, before, *dy, dx);
-      if (dw != nullptr) gemm(ex, Strided(d_base).transposed(), before, {dw, w->cols}, Into::kAdd);
-      if (dx.data != nullptr) gemm_cols(ex, d_base, *w, dx);
+      weights_backward(ex, *w, adapters, before, *dy, dw, ex.tape->gradient(x));
     });
   }
 }

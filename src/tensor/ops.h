@@ -46,9 +46,8 @@ class Executor {
   Tape* tape = nullptr;
   // Of the products of gemm.h that all threads share; bf16 is for kernels that have it.
   Operands operands = Operands::kFloat;
-  // Memory of gemm.h for packed operands and for decoded weights, valid until the next call.
+  // Memory of gemm.h for packed operands, valid until the next call.
   std::byte* packed(int64_t bytes) { return grown(packed_, bytes); }
-  float* decoded(int64_t floats) { return grown(decoded_, floats); }
   // Of matmul() for what low-rank updates add.
   float* low_rank(int64_t floats) { return grown(low_rank_, floats); }
   // Of the loss: as large as anything here, and as costly to get from the system for every batch.
@@ -74,7 +73,7 @@ class Executor {
   AlignedVector<int8_t> codes_;
   AlignedVector<float> steps_, sums_;
   AlignedVector<std::byte> packed_;
-  AlignedVector<float> decoded_, low_rank_, logits_;
+  AlignedVector<float> low_rank_, logits_;
 
   template <class T>
   static T* grown(AlignedVector<T>& memory, int64_t size) {

@@ -37,8 +37,9 @@ TEST(BenchKernels, AnEntryThatDoesNothingIsFoundWrong) {
   expect_wrong("quantize", [](Kernels& k) { k.quantize = [](const QuantizeArgs&) {}; });
   expect_wrong("quantized_matmul",
                [](Kernels& k) { k.quantized_matmul = [](const QuantizedMatmulArgs&) {}; });
-  expect_wrong("dequantize_row",
-               [](Kernels& k) { k.dequantize_row = [](const WeightMatrix&, int64_t, float*) {}; });
+  expect_wrong("dequantize_row", [](Kernels& k) {
+    k.dequantize = [](const WeightMatrix&, int64_t, int64_t, int64_t, float*) {};
+  });
   expect_wrong("rms_norm", [](Kernels& k) {
     k.rms_norm = [](const float*, const float*, float, int64_t, float*) {};
   });

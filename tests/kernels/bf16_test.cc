@@ -93,7 +93,8 @@ TEST(PackBf16, RoundsAndLaysOutAsTheTilesHaveItAndTouchesNothingElse) {
                               .k_stride = laid.k_stride,
                               .first = from,
                               .last = to,
-                              .out = got.data()});
+                              .out = got.data(),
+                              .panel = panel});
           };
           pack(first, last);
           for (size_t i = 0; i < got.size(); ++i) {

@@ -294,7 +294,8 @@ inline void bf16_product(const Kernels& kernels, const std::vector<float>& a,
                        .k_stride = 1,
                        .first = 0,
                        .last = panels,
-                       .out = out.data()});
+                       .out = out.data(),
+                       .panel = kBf16Panel * bf16_depth(depth)});
     return out;
   };
   const auto packed_a = pack(Bf16Operand::kRows, a, rows);

@@ -118,6 +118,39 @@ TEST_P(GemmTest, StoredWeightsAreDecodedRowByRow) {
   }
 }
 
+// However many share a, and whatever the format that b is decoded from: panels and blocks of it
+// that begin within those of the file.
+TEST_P(GemmTest, ProductsOfTheSameAreThoseOfDecodedWeightsToTheBit) {
+  constexpr int64_t kTokens = 7, kRows = 530;
+  for (const BlockFormat& format : kBlockFormats) {
+    const int64_t cols = 5 * std::max<int64_t>(format.cols, 128);
+    const TestMatrix w = block_test_matrix(format, kRows, cols);
+    std::vector<float> decoded(static_cast<size_t>(kRows * cols));
+    const auto x = random_floats(kTokens * cols, 1), dy = random_floats(kTokens * kRows, 2);
+    const Strided left(x.data(), kTokens, cols, cols), back(dy.data(), kTokens, kRows, kRows);
+    for (const Kernels* table : tables(GetParam())) {
+      for (int64_t n = 0; n < kRows; ++n)
+        table->dequantize_row(w.view, n, decoded.data() + n * cols);
+      const Strided values(decoded.data(), kRows, cols, cols);
+      Executor ex(*table, 2);
+      ex.operands = GetParam();
+      const auto product = [&](Strided a, const RightSide& b, bool beside) {
+        std::vector<float> c(static_cast<size_t>(kTokens * b.cols()), 0.5f), other(c.size(), 0.5f);
+        const RightProduct both[] = {{b, {c.data(), b.cols()}, Into::kAdd},
+                                     {b, {other.data(), b.cols()}, Into::kOverwrite}};
+        gemm(ex, a, beside ? both : std::span(both, 1));
+        if (beside) c.insert(c.end(), other.begin(), other.end());
+        return c;
+      };
+      const auto forward = product(left, values.transposed(), true);
+      EXPECT_EQ(product(left, RightSide(w.view).transposed(), true), forward) << table->isa;
+      EXPECT_EQ(product(left, values.transposed(), false),
+                std::vector<float>(forward.begin(), forward.begin() + kTokens * kRows));
+      EXPECT_EQ(product(back, w.view, false), product(back, values, false)) << table->isa;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Operands, GemmTest,
                          ::testing::Values(Operands::kFloat, Operands::kBFloat16),
                          [](const auto& test) {

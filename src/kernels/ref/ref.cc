@@ -85,19 +85,19 @@ float weight_at(const WeightMatrix& w, int64_t row, int64_t col) {
 
 namespace {
 
-void dequantize_row(const WeightMatrix& w, int64_t row, float* out) {
+void dequantize(const WeightMatrix& w, int64_t row, int64_t first, int64_t last, float* out) {
   if (w.quantized()) {
-    const Codes codes(w, row, 0, w.cols);
-    for (int64_t k = 0; k < w.cols; ++k) out[k] = value(codes.at(static_cast<size_t>(k)));
+    const Codes codes(w, row, first, last - first);
+    for (int64_t k = 0; k < last - first; ++k) out[k] = value(codes.at(static_cast<size_t>(k)));
   } else {
-    for (int64_t k = 0; k < w.cols; ++k) out[k] = weight_at(w, row, k);
+    for (int64_t k = first; k < last; ++k) out[k - first] = weight_at(w, row, k);
   }
 }
 
 void matmul(const MatmulArgs& a) {
   const WeightMatrix& w = *a.weight;
   for (int64_t n = a.first_row; n < a.last_row; ++n) {
-    dequantize_row(w, n, a.scratch);
+    dequantize(w, n, 0, w.cols, a.scratch);
     for (int64_t t = 0; t < a.tokens; ++t) {
       double sum = 0;
       for (int64_t k = 0; k < w.cols; ++k) sum += double{a.x[t * w.cols + k]} * a.scratch[k];
@@ -259,7 +259,7 @@ void pack_bf16(const Bf16PackArgs& p) {
     for (int64_t k = 0; k < depth; ++k) {
       const bool there = i < p.count && k < p.depth;
       const float value = there ? p.data[i * p.stride + k * p.k_stride] : 0;
-      p.out[i / kBf16Panel * kBf16Panel * depth + bf16_position(p.operand, i % kBf16Panel, k)] =
+      p.out[i / kBf16Panel * p.panel + bf16_position(p.operand, i % kBf16Panel, k)] =
           to_bfloat16(value);
     }
 }
@@ -304,7 +304,7 @@ const Kernels& kernels() {
                                  .matmul = matmul,
                                  .quantize = quantize,
                                  .quantized_matmul = quantized_matmul,
-                                 .dequantize_row = dequantize_row,
+                                 .dequantize = dequantize,
                                  .rms_norm = rms_norm,
                                  .gelu_mul = gelu_mul,
                                  .softcap = softcap,

@@ -108,11 +108,12 @@ void pack_bf16_tile(const Bf16PackArgs& p, int64_t i, int64_t k, BFloat16* out) 
 template <class Packer, Bf16Operand kOperand>
 void pack_bf16_panels(const Bf16PackArgs& p) {
   const int64_t depth = bf16_depth(p.depth);
-  for (int64_t i = p.first * kBf16Panel; i < p.last * kBf16Panel; i += kBf16Panel)
+  for (int64_t panel = p.first; panel < p.last; ++panel)
     for (int64_t k = 0; k < depth; k += kBf16Step)
       for (int64_t half = 0; half < kBf16Panel; half += kBf16Tile)
-        pack_bf16_tile<Packer, kOperand>(p, i + half, k,
-                                         p.out + i * depth + bf16_position(kOperand, half, k));
+        pack_bf16_tile<Packer, kOperand>(
+            p, panel * kBf16Panel + half, k,
+            p.out + panel * p.panel + bf16_position(kOperand, half, k));
 }
 
 template <class Packer>

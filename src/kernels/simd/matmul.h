@@ -87,29 +87,30 @@ struct BlockRow {
   F at(int64_t k) const { return codes.decode(unpacked + k % kSizes.cols); }
 };
 
-// Walks the columns of a matrix: begin(g) at each group, step(k) for 16 columns, and for a dense
-// matrix whose width is not a multiple of 16 a last rest(k, count).
+// Walks columns [first, last) of a matrix, whole groups: begin(g) at each group, step(k) for 16
+// columns, and where a dense matrix's are not a multiple of 16 a last rest(k, count).
 template <class Row, class Begin, class Step, class Rest>
-[[gnu::always_inline]] inline void walk_columns(const WeightMatrix& w, Begin&& begin, Step&& step,
-                                                Rest&& rest) {
-  const int64_t whole = Row::kGrouped ? w.cols : w.cols / 16 * 16;
-  const int64_t group = Row::kGrouped ? w.group : whole;
-  int64_t k = 0;
-  for (int64_t g = 0; k < whole; ++g) {
+[[gnu::always_inline]] inline void walk_columns(const WeightMatrix& w, int64_t first, int64_t last,
+                                                Begin&& begin, Step&& step, Rest&& rest) {
+  const int64_t whole = Row::kGrouped ? last : first + (last - first) / 16 * 16;
+  const int64_t group = Row::kGrouped ? w.group : whole - first;
+  int64_t k = first;
+  for (int64_t g = Row::kGrouped ? first / w.group : 0; k < whole; ++g) {
     begin(g);
     for (const int64_t end = k + group; k < end; k += 16) step(k);
   }
   if constexpr (!Row::kGrouped)
-    if (k < w.cols) rest(k, static_cast<int>(w.cols - k));
+    if (k < last) rest(k, static_cast<int>(last - k));
 }
 
 template <class F, class Row>
-void decode_row(const WeightMatrix& w, int64_t row, float* out) {
+void decode_row(const WeightMatrix& w, int64_t row, int64_t first, int64_t last, float* out) {
   Row decoder(w, row);
   walk_columns<Row>(
-      w, [&](int64_t g) { decoder.begin(g); }, [&](int64_t k) { store(out + k, decoder.at(k)); },
+      w, first, last, [&](int64_t g) { decoder.begin(g); },
+      [&](int64_t k) { store(out + k - first, decoder.at(k)); },
       [&](int64_t k, int count) {
-        if constexpr (!Row::kGrouped) store(out + k, decoder.at(k, count), count);
+        if constexpr (!Row::kGrouped) store(out + k - first, decoder.at(k, count), count);
       });
 }
 
@@ -131,7 +132,7 @@ void stream_tile(const WeightMatrix& w, int64_t n, int64_t apart, const float* x
   const auto make = [&](int r) { return Row(w, n + (r < kRows ? r * apart : 0)); };
   Row rows[4] = {make(0), make(1), make(2), make(3)};
   walk_columns<Row>(
-      w,
+      w, 0, w.cols,
       [&](int64_t g) {
         for (int r = 0; r < kRows; ++r) rows[r].begin(g);
       },
@@ -283,7 +284,7 @@ void panels(const MatmulArgs& a) {
       }
     }
     for (int64_t r = 0; r < rows; ++r)
-      decode_row<F, Row>(*a.weight, n + r, panel + r * a.weight->cols);
+      decode_row<F, Row>(*a.weight, n + r, 0, a.weight->cols, panel + r * a.weight->cols);
     for (int64_t t = 0; t < a.tokens; t += kGroupTokens)
       panel_group<F>(a, n, rows, t, a.tokens - t < kGroupTokens ? a.tokens - t : kGroupTokens,
                      static_cast<const float*>(panel), sums);
@@ -349,8 +350,8 @@ void matmul(const MatmulArgs& a) {
 }
 
 template <class F>
-void dequantize_row(const WeightMatrix& w, int64_t row, float* out) {
-  with_row_type<F>(w, [&]<class Row>() { decode_row<F, Row>(w, row, out); });
+void dequantize(const WeightMatrix& w, int64_t row, int64_t first, int64_t last, float* out) {
+  with_row_type<F>(w, [&]<class Row>() { decode_row<F, Row>(w, row, first, last, out); });
 }
 
 }  // namespace lapidary::simd

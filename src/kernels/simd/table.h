@@ -15,7 +15,7 @@ constexpr Kernels make_table(std::string_view isa) {
           .matmul = matmul<F>,
           .quantize = quantize<F, Q>,
           .quantized_matmul = quantized_matmul<F, I, Q>,
-          .dequantize_row = dequantize_row<F>,
+          .dequantize = dequantize<F>,
           .rms_norm = rms_norm<F>,
           .gelu_mul = gelu_mul<F>,
           .softcap = softcap<F>,
