@@ -238,11 +238,14 @@ void attend_within(Executor& ex, const Config& c, int layer, std::span<const Seg
     }
   });
   if (ex.tape != nullptr)
-    ex.tape->record(
-        [&ex, shape, heads, keys, &s,
-         kept = Kept{ex.tape->keep(s.q), ex.tape->keep(s.k), ex.tape->keep(s.v), {}, {}, {}, {}}] {
-          backward(ex, shape, heads, keys, s, kept);
-        });
+    ex.tape->record([&ex, shape, heads, keys, &s,
+                     kept = Kept{ex.tape->keep(ex, s.q),
+                                 ex.tape->keep(ex, s.k),
+                                 ex.tape->keep(ex, s.v),
+                                 {},
+                                 {},
+                                 {},
+                                 {}}] { backward(ex, shape, heads, keys, s, kept); });
 }
 
 }  // namespace lapidary

@@ -95,13 +95,18 @@ void add_low_rank(Executor& ex, Matrix x, const Product& p) {
 // The gradient of the result of an operation, which is the operation's to take: see tape.h.
 class Taken {
  public:
-  explicit Taken(Matrix gradient) : gradient_(gradient) {}
-  ~Taken() { std::fill_n(gradient_.data, gradient_.size(), 0.0f); }
+  Taken(Executor& ex, Matrix gradient) : ex_(ex), gradient_(gradient) {}
+  ~Taken() {
+    ex_.for_each(gradient_.rows, gradient_.cols, [&](int64_t first, int64_t last, int) {
+      std::fill(gradient_.row(first), gradient_.row(last), 0.0f);
+    });
+  }
   Taken(const Taken&) = delete;
   Taken& operator=(const Taken&) = delete;
   const Matrix& operator*() const { return gradient_; }
 
  private:
+  Executor& ex_;
   Matrix gradient_;
 };
 
@@ -125,7 +130,7 @@ std::vector<LowRankRecord> multiply_weights(Executor& ex, Matrix x, const Produc
     LowRankRecord r{low, tape.room(x.rows, low.rank), tape.next_dropout()};
     const Strided a(low.a, low.rank, x.cols, x.cols);
     if (r.dropout.rate > 0) {
-      r.masked = tape.keep(x), r.dropout.apply(r.masked);
+      r.masked = tape.keep(ex, x), r.dropout.apply(r.masked);
       gemm(ex, r.masked, a.transposed(), r.inner, Into::kOverwrite);
     } else {
       of_x.push_back({a.transposed(), r.inner, Into::kOverwrite});
@@ -171,7 +176,7 @@ void low_rank_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy
 // y += strength * (gain z - base), for z = base and the product of the factors.
 void dora_forward(Executor& ex, LowRankRecord& r, Matrix base, Matrix y) {
   const LowRank& low = r.low;
-  const Matrix sum = r.sum = ex.tape->keep(base);
+  const Matrix sum = r.sum = ex.tape->keep(ex, base);
   add_outer(ex, r, sum);
   ex.for_each(y.rows, y.cols, [&](int64_t first, int64_t last, int) {
     for (int64_t t = first; t < last; ++t)
@@ -205,7 +210,7 @@ void dora_backward(Executor& ex, const LowRankRecord& r, Matrix x, Matrix dy, Ma
 // needs it.
 void weights_backward(Executor& ex, const Linear& w, std::span<const LowRankRecord> adapters,
                       Matrix x, Matrix dy, float* dw, Matrix dx) {
-  const Matrix d_base = w.has_magnitudes() ? ex.tape->keep(dy) : dy;
+  const Matrix d_base = w.has_magnitudes() ? ex.tape->keep(ex, dy) : dy;
   std::vector<RightProduct> of_dy;
   std::vector<Matrix> inner;
   for (const LowRankRecord& r : adapters) {
@@ -230,17 +235,17 @@ void matmul_recorded(Executor& ex, Matrix x, std::span<const Product> products) 
   const bool needs_x = std::any_of(products.begin(), products.end(), [&](const Product& p) {
     return !p.w.low_rank.empty() || tape.gradient(values_of(p.w)) != nullptr;
   });
-  const auto kept = needs_x ? tape.keep_or_remake(x) : nullptr;
+  const auto kept = needs_x ? tape.keep_or_remake(ex, x) : nullptr;
   for (const Product& p : products) {
     std::vector<LowRankRecord> adapters = multiply_weights(ex, x, p);
-    const Matrix base = p.w.has_magnitudes() ? tape.keep(p.y) : Matrix{};
+    const Matrix base = p.w.has_magnitudes() ? tape.keep(ex, p.y) : Matrix{};
     for (LowRankRecord& r : adapters)
       if (r.low.magnitude != nullptr)
         dora_forward(ex, r, base, p.y);
       else
         add_outer(ex, r, p.y);
     tape.record([&ex, kept, x, y = p.y, w = &p.w, adapters = std::move(adapters)] {
-      const Taken dy(ex.tape->gradient(y));
+      const Taken dy(ex, ex.tape->gradient(y));
       float* dw = ex.tape->gradient(values_of(*w));
       const Matrix before = dw != nullptr || !adapters.empty() ? kept() : Matrix{};
       weights_backward(ex, *w, adapters, before, *dy, dw, ex.tape->gradient(x));

@@ -132,7 +132,7 @@ void rms_norm(Executor& ex, Matrix x, std::span<const float> weight, double eps,
     });
   };
   if (ex.tape != nullptr) {
-    const Matrix kept = ex.tape->keep(x);
+    const Matrix kept = ex.tape->keep(ex, x);
     ex.tape->record(
         [&ex, x, weight, eps, y, kept] { rms_norm_backward(ex, x, weight, eps, y, kept); });
     ex.tape->remake(y, [norm, kept](Matrix out) { norm(kept, out); });
@@ -156,7 +156,7 @@ void for_pieces(Executor& ex, int64_t size, Fn&& fn) {
 void gelu_mul(Executor& ex, Matrix gate, Matrix up) {
   check_shape("gelu_mul", up, gate.rows, gate.cols);
   if (ex.tape != nullptr) {
-    const Matrix kept_gate = ex.tape->keep(gate), kept_up = ex.tape->keep(up);
+    const Matrix kept_gate = ex.tape->keep(ex, gate), kept_up = ex.tape->keep(ex, up);
     ex.tape->record([&ex, gate, up, kept_gate, kept_up] {
       const Matrix d_gate = ex.tape->gradient(gate), d_up = ex.tape->gradient(up);
       for_pieces(ex, gate.size(), [&](int64_t at, int64_t count) {

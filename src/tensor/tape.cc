@@ -6,6 +6,7 @@
 #include "lapidary/error.h"
 
 #include "base/rng.h"
+#include "tensor/ops.h"
 
 namespace lapidary {
 
@@ -61,9 +62,11 @@ Matrix Tape::room(int64_t rows, int64_t cols) {
   return {data, rows, cols};
 }
 
-Matrix Tape::keep(Matrix values) {
+Matrix Tape::keep(Executor& ex, Matrix values) {
   const Matrix copy = room(values.rows, values.cols);
-  std::copy_n(values.data, values.size(), copy.data);
+  ex.for_each(values.rows, values.cols, [&](int64_t first, int64_t last, int) {
+    std::copy(values.row(first), values.row(last), copy.row(first));
+  });
   return copy;
 }
 
@@ -76,11 +79,11 @@ void Tape::remake(Matrix result, std::function<void(Matrix out)> make) {
   records_.back().make = std::move(make);
 }
 
-std::function<Matrix()> Tape::keep_or_remake(Matrix values) {
+std::function<Matrix()> Tape::keep_or_remake(Executor& ex, Matrix values) {
   const Matrix last = records_.empty() ? Matrix{} : records_.back().result;
   const bool makes =
       last.data == values.data && last.rows == values.rows && last.cols == values.cols;
-  if (last.data == nullptr || !makes) return [copy = keep(values)] { return copy; };
+  if (last.data == nullptr || !makes) return [copy = keep(ex, values)] { return copy; };
   return [this, rows = values.rows, cols = values.cols, make = records_.back().make] {
     const Matrix out = room(rows, cols);
     make(out);

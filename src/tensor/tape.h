@@ -21,6 +21,8 @@
 
 namespace lapidary {
 
+class Executor;
+
 // Zeros for a share of the values, the rest larger for it: which ones is a function of the key.
 struct Dropout {
   double rate = 0;
@@ -42,7 +44,7 @@ class Tape {
   // Memory that belongs to the next record, until that is undone; in an undo function, until it
   // returns. A few large pieces, as a stack, that the next recording uses again.
   Matrix room(int64_t rows, int64_t cols);
-  Matrix keep(Matrix values);  // a copy
+  Matrix keep(Executor& ex, Matrix values);  // a copy
 
   void record(std::function<void()> undo);
   // Of the operation recorded last: its result, which make(out) makes again of what it keeps. For
@@ -50,7 +52,7 @@ class Tape {
   void remake(Matrix result, std::function<void(Matrix out)> make);
   // What gives an undo function the values that are there now: a copy, or, of the result of the
   // operation recorded last, what that makes again in memory of the undo function's own.
-  std::function<Matrix()> keep_or_remake(Matrix values);
+  std::function<Matrix()> keep_or_remake(Executor& ex, Matrix values);
   // Undoes everything that was recorded, last first, and forgets it and what was kept.
   void backward();
   void clear();

@@ -33,6 +33,10 @@ struct Bf16DotModel {
         out = sum;
       }
   }
+  static void part(const BFloat16* a, const BFloat16* b, int64_t depth, float* c, int64_t stride,
+                   bool add, int64_t, int64_t) {
+    block(a, b, depth, c, stride, add);
+  }
 };
 
 }  // namespace

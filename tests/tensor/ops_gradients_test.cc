@@ -76,7 +76,7 @@ TEST_F(OpsGradients, ResultsMadeAgain) {
   const auto made_again = [&](Matrix values) {
     const std::vector<float> before(values.data, values.data + values.size());
     const int64_t bytes = tape.peak_bytes();
-    const auto kept = tape.keep_or_remake(values);
+    const auto kept = tape.keep_or_remake(ex, values);
     const bool copied = tape.peak_bytes() > bytes;
     std::fill_n(values.data, values.size(), NAN);
     const Matrix again = kept();

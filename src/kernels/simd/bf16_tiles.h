@@ -9,6 +9,7 @@
 // | configure(), release()                | around every use, on the thread that uses it       |
 // | block(a, b, depth, c, stride, add)    | a block's product, `depth` whole steps, to rows of |
 // |                                       | c that are `stride` floats apart, or added there   |
+// | part(..., rows, cols)                 | the same of the first rows and columns at least    |
 //
 // `Tiles` holds 2 x 2 tiles of sums, kBf16Panel x kBf16Panel; x86/amx.h is the hardware,
 // Bf16TileModel below the same in plain C++, so that packing and indexing are tested everywhere.
@@ -53,6 +54,10 @@ struct TileUnit {
       Tiles::multiply(a + k * kBf16Panel, b + k * kBf16Panel);
     Tiles::store(c, stride);
   }
+  static void part(const BFloat16* a, const BFloat16* b, int64_t depth, float* c, int64_t stride,
+                   bool add, int64_t, int64_t) {
+    block(a, b, depth, c, stride, add);
+  }
 };
 
 // A block at the edge, by way of a whole one.
@@ -62,7 +67,7 @@ void gemm_bf16_edge(const BFloat16* a, const BFloat16* b, int64_t depth, float* 
   alignas(64) float block[kBf16Panel * kBf16Panel] = {};
   for (int64_t r = 0; add && r < rows; ++r)
     for (int64_t j = 0; j < cols; ++j) block[r * kBf16Panel + j] = c[r * stride + j];
-  Unit::block(a, b, depth, block, kBf16Panel, add);
+  Unit::part(a, b, depth, block, kBf16Panel, add, rows, cols);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = 0; j < cols; ++j) c[r * stride + j] = block[r * kBf16Panel + j];
 }
