@@ -10,7 +10,6 @@ namespace lapidary {
 namespace {
 
 constexpr int64_t kRows = 2048;      // of a that are packed at once
-constexpr int64_t kCols = 4096;      // of b: 4 MiB
 constexpr int64_t kTaskCols = 128;   // of a product that one thread does at once: its part of b
 constexpr int64_t kSerialRows = 96;  // the same for a product by one thread
 constexpr int64_t kSerialCols = 256;
@@ -100,6 +99,7 @@ struct BlockSizes {
 struct FloatOperands {
   using Value = float;
   static constexpr int64_t kDepth = 256;     // of a packed block: a panel of b is 16 KB or 32
+  static constexpr int64_t kCols = 4096;     // of b that are packed at once: 4 MiB
   static constexpr int64_t kTaskRows = 252;  // at most: a task's part of a and of b fit the
                                              // second-level cache
   const Kernels& kernels;
@@ -118,7 +118,9 @@ struct FloatOperands {
 
 struct Bf16Operands {
   using Value = BFloat16;
-  static constexpr int64_t kDepth = 512;  // the same bytes
+  // Deep: sums are read and written less often, and of most models' weights whole rows are decoded.
+  static constexpr int64_t kDepth = 1280;
+  static constexpr int64_t kCols = 1536;  // the same bytes
   static constexpr int64_t kTaskRows = 256;
   static_assert(kDepth % kBf16Step == 0);
   const Kernels& kernels;
@@ -160,7 +162,9 @@ constexpr int64_t kDecodedRows = kBf16Step;
 constexpr int64_t kDecodedCols = 512;
 constexpr int64_t kLine = 16;  // between rows that are a power of two long
 static_assert(FloatOperands::kDepth % kDequantizeUnit == 0 &&
-              Bf16Operands::kDepth % kDequantizeUnit == 0 && kCols % kDequantizeUnit == 0);
+              FloatOperands::kCols % kDequantizeUnit == 0 &&
+              Bf16Operands::kDepth % kDequantizeUnit == 0 &&
+              Bf16Operands::kCols % kDequantizeUnit == 0);
 
 template <class Kind>
 int64_t decoded_floats(const Kind& kind) {
@@ -303,15 +307,15 @@ void multiply_by_all(Executor& ex, const Kind& kind, Strided a,
   int64_t widest = 0;
   for (const RightProduct& p : products) {
     LAPIDARY_CHECK(a.cols == p.b.rows(), "[gemm] the depths of a and b");
-    widest = std::max(widest, std::min(p.b.cols(), kCols));
+    widest = std::max(widest, std::min(p.b.cols(), Kind::kCols));
     if (p.b.stored() != nullptr) ex.reserve_scratch(decoded_floats(kind));
   }
   const int64_t a_size = packed_size<Kind>(std::min(a.rows, kRows), kind.height());
   const int64_t b_size = packed_size<Kind>(widest, kind.width());
   const int64_t bytes = (a_size + b_size) * int64_t{sizeof(typename Kind::Value)};
   auto* packed = reinterpret_cast<typename Kind::Value*>(ex.packed(bytes));
-  multiply(kind, {kRows, kCols, Kind::kTaskRows, kTaskCols}, a, products, packed, packed + a_size,
-           ByAll{ex});
+  multiply(kind, {kRows, Kind::kCols, Kind::kTaskRows, kTaskCols}, a, products, packed,
+           packed + a_size, ByAll{ex});
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace lapidary {
 namespace {
 
 // Sizes beyond the blocks that are packed at once and the tasks of a thread, in each direction.
-constexpr std::array<int64_t, 3> kSizes[] = {{1, 1, 1}, {37, 45, 530}, {300, 133, 67}};
+constexpr std::array<int64_t, 3> kSizes[] = {{1, 1, 1}, {37, 45, 1330}, {300, 133, 67}};
 
 float rounded(Operands operands, float x) {
   return operands == Operands::kFloat ? x : to_float(to_bfloat16(x));
@@ -97,7 +97,7 @@ TEST_P(GemmTest, IsTheProductHoweverTheOperandsLie) {
 
 // y = x wᵀ and dx += dy w, of weights as they are stored: more of them than are decoded at once.
 TEST_P(GemmTest, StoredWeightsAreDecodedRowByRow) {
-  constexpr int64_t kTokens = 5, kRows = 600, kCols = 4160;
+  constexpr int64_t kTokens = 5, kRows = 1300, kCols = 4160;
   const TestMatrix w(kRows, kCols, DType::kBF16, 4, 64);
   std::vector<float> decoded(kRows * kCols);
   for (const Kernels* table : tables(GetParam())) {
@@ -121,7 +121,7 @@ TEST_P(GemmTest, StoredWeightsAreDecodedRowByRow) {
 // However many share a, and whatever the format that b is decoded from: panels and blocks of it
 // that begin within those of the file.
 TEST_P(GemmTest, ProductsOfTheSameAreThoseOfDecodedWeightsToTheBit) {
-  constexpr int64_t kTokens = 7, kRows = 530;
+  constexpr int64_t kTokens = 7, kRows = 1300;
   for (const BlockFormat& format : kBlockFormats) {
     const int64_t cols = 5 * std::max<int64_t>(format.cols, 128);
     const TestMatrix w = block_test_matrix(format, kRows, cols);
